@@ -1,0 +1,140 @@
+"""Row blocks: the form in which every kernel sees the data.
+
+A block is a group of consecutive rows of the table with their targets and weights, held in
+one process.  This module knows NumPy and scipy.sparse only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+
+Matrix: TypeAlias = Any  # numpy.ndarray or scipy.sparse.csr_array
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of the table, ready for the kernels.
+
+    Attributes
+    ----------
+    X : ndarray or csr_array of shape (n_rows, n_features)
+        float32 or float64; dense blocks are C-contiguous, CSR blocks have sorted indices and
+        no duplicate entries.  All arrays of a block are read-only views, so that a kernel is
+        compiled once whatever the caller handed in.
+    y : ndarray of shape (n_rows, n_outputs)
+        float32 or float64, C-contiguous.
+    weight : ndarray of shape (n_rows,) or None
+        float64 sample weights, ``None`` where every row weighs one.
+    origin : tuple of (chunk number, n_rows)
+        Which chunks of the input the rows came from, in order: errors name them.
+    """
+
+    X: Matrix
+    y: np.ndarray
+    weight: np.ndarray | None = None
+    origin: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return int(self.X.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of X."""
+        return int(self.X.shape[1])
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether X is held as CSR."""
+        return sp.issparse(self.X)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the block's arrays, in bytes."""
+        parts = (self.X.data, self.X.indices, self.X.indptr) if self.is_sparse else (self.X,)
+        extra = 0 if self.weight is None else self.weight.nbytes
+        return sum(part.nbytes for part in parts) + self.y.nbytes + extra
+
+    def __sizeof__(self) -> int:
+        """Report the arrays' memory, so that Dask counts (and can spill) a block truthfully."""
+        return self.nbytes + 200
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """Return the chunk number of the input and the row inside it for a row of the block."""
+        for chunk, n_rows in self.origin:
+            if row < n_rows:
+                return chunk, row
+            row -= n_rows
+        raise IndexError(f"row {row} lies outside the block")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A node of the distributed algorithms: a fixed group of blocks, visited in order.
+
+    Attributes
+    ----------
+    number : int
+        Position of the shard; partial results are combined in this order.
+    blocks : tuple of Block
+        The rows.  An engine that streams hands the blocks of a shard over one by one, each as a
+        shard of its own with the same number.
+    """
+
+    number: int
+    blocks: tuple[Block, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return sum(block.n_rows for block in self.blocks)
+
+
+def concatenate(blocks: Sequence[Block]) -> Block:
+    """Return one block holding the rows of several, in their order."""
+    if len(blocks) == 1:
+        return blocks[0]
+    if any(block.is_sparse for block in blocks):
+        X = sp.vstack([sp.csr_array(block.X) for block in blocks], format="csr")
+    else:
+        X = np.concatenate([block.X for block in blocks])
+    weight = None
+    if any(block.weight is not None for block in blocks):
+        weight = np.concatenate(
+            [np.ones(b.n_rows) if b.weight is None else b.weight for b in blocks]
+        )
+    return frozen(
+        X,
+        np.concatenate([block.y for block in blocks]),
+        weight,
+        tuple(piece for block in blocks for piece in block.origin),
+    )
+
+
+def frozen(
+    X: Matrix,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    origin: tuple[tuple[int, int], ...],
+) -> Block:
+    """Return a block over read-only views of the given arrays."""
+    if sp.issparse(X):
+        X = sp.csr_array(
+            (read_only(X.data), read_only(X.indices), read_only(X.indptr)), shape=X.shape
+        )
+    else:
+        X = read_only(X)
+    return Block(X, read_only(y), None if weight is None else read_only(weight), origin)
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Return a read-only view."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
