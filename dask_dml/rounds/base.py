@@ -12,8 +12,9 @@ has the same bits however the shards are spread over the workers.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from dask_dml.blocks import Shard
 
@@ -76,8 +77,59 @@ class StateLost(RuntimeError):
         super().__init__(f"the state of shards {self.shards} was lost with their worker")
 
 
+class TreeSum(Generic[T]):
+    """A sum over the fixed binary tree, formed as its terms arrive, from any number of threads.
+
+    Node ``(level, index)`` of the tree covers the shards
+    ``[index * 2**level, (index + 1) * 2**level)``, cut off at ``n_shards``.
+
+    Parameters
+    ----------
+    n_shards : int
+        Number of leaves of the tree.
+    """
+
+    def __init__(self, n_shards: int) -> None:
+        self.n_shards = n_shards
+        self.nodes: dict[tuple[int, int], T] = {}
+        self._lock = threading.Lock()
+
+    def add(self, node: tuple[int, int], value: T) -> None:
+        """Put in the value of a node and climb as far as the neighbours allow."""
+        level, index = node
+        while (1 << level) < self.n_shards:
+            width = -(-self.n_shards // (1 << level))
+            neighbour = index ^ 1
+            if neighbour < width:
+                with self._lock:
+                    if (level, neighbour) not in self.nodes:
+                        self.nodes[(level, index)] = value
+                        return
+                    other = self.nodes.pop((level, neighbour))
+                # Outside the lock: the terms may be large, and other threads add elsewhere.
+                left, right = (other, value) if neighbour < index else (value, other)
+                value = left + right  # type: ignore[operator]
+            level, index = level + 1, index // 2
+        with self._lock:
+            self.nodes[(level, index)] = value
+
+    def total(self) -> T:
+        """Return the sum over all shards.
+
+        Raises
+        ------
+        ValueError
+            If some shards are missing.
+        """
+        if len(self.nodes) != 1 or (1 << next(iter(self.nodes))[0]) < self.n_shards:
+            raise ValueError(
+                f"the subtrees {sorted(self.nodes)} do not cover {self.n_shards} shards"
+            )
+        return next(iter(self.nodes.values()))
+
+
 def reduce_subtrees(partials: Mapping[int, T], n_shards: int) -> dict[tuple[int, int], T]:
-    """Add up as much of the fixed reduction tree as the given nodes cover.
+    """Add up as much of the fixed reduction tree as the given shards cover.
 
     Parameters
     ----------
@@ -89,30 +141,17 @@ def reduce_subtrees(partials: Mapping[int, T], n_shards: int) -> dict[tuple[int,
     Returns
     -------
     nodes : dict of (level, index) to partial result
-        The largest complete subtrees; node ``(level, index)`` covers the shards
-        ``[index * 2**level, (index + 1) * 2**level)``, cut off at ``n_shards``.
+        The largest complete subtrees; see `TreeSum`.
     """
-    return _climb({(0, number): value for number, value in partials.items()}, n_shards)
+    tree: TreeSum[T] = TreeSum(n_shards)
+    for number, value in partials.items():
+        tree.add((0, number), value)
+    return tree.nodes
 
 
 def finish_tree(nodes: Mapping[tuple[int, int], T], n_shards: int) -> T:
     """Add up the subtrees that several workers returned to the sum over all shards."""
-    done = _climb(dict(nodes), n_shards)
-    if len(done) != 1:
-        raise ValueError(f"the subtrees {sorted(done)} do not cover {n_shards} shards")
-    return next(iter(done.values()))
-
-
-def _climb(nodes: dict[tuple[int, int], T], n_shards: int) -> dict[tuple[int, int], T]:
-    level = 0
-    while (1 << level) < n_shards:
-        width = -(-n_shards // (1 << level))  # nodes on this level of the whole tree
-        for index in sorted(i for at, i in nodes if at == level and i % 2 == 0):
-            left = (level, index)
-            right = (level, index + 1)
-            if index + 1 >= width:
-                nodes[(level + 1, index // 2)] = nodes.pop(left)
-            elif right in nodes:
-                nodes[(level + 1, index // 2)] = nodes.pop(left) + nodes.pop(right)  # type: ignore[operator]
-        level += 1
-    return nodes
+    tree: TreeSum[T] = TreeSum(n_shards)
+    for node, value in nodes.items():
+        tree.add(node, value)
+    return tree.total()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
-import threadpoolctl
+import scipy.sparse as sp
 
-from dask_dml.blocks import Shard
-from dask_dml.rounds.base import ShardFunction, StateFunction, finish_tree, reduce_subtrees
+from dask_dml.blocks import Block, Matrix, Shard, concatenate, frozen
+from dask_dml.rounds.base import ShardFunction, StateFunction, TreeSum
+from dask_dml.rounds.plan import NumberOfShards, check_rows, merge_runs, split_by_rows
+from dask_dml.rounds.threads import BlasLimit
+
+#: A thread with less data than this would be waited for longer than it helps.
+BYTES_PER_THREAD = 2**20
 
 
 class LocalRounds:
@@ -21,6 +27,13 @@ class LocalRounds:
         The data, numbered from zero.
     n_threads : int, default=1
         Number of threads; one runs everything in the calling thread.
+
+    Attributes
+    ----------
+    shard_rows : tuple of int
+        Number of rows of each shard.
+    n_rounds : int
+        Successful rounds so far.
     """
 
     def __init__(self, shards: Sequence[Shard], n_threads: int = 1) -> None:
@@ -29,44 +42,75 @@ class LocalRounds:
         self.n_rounds = 0
         self._state: dict[int, Any] = {}
         self._pool: ThreadPoolExecutor | None = None
-        self._blas: threadpoolctl.threadpool_limits | None = None
+        self._blas = BlasLimit()
         n_threads = min(n_threads, len(self.shards))
         if n_threads > 1:
-            self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="dask_dml")
-            # Every thread runs BLAS on its own tiles; more threads inside would only contend.
-            self._blas = threadpoolctl.threadpool_limits(limits=1, user_api="blas")
+            self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="dask_dml-local")
 
     def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:
-        """Evaluate ``function(shard, broadcast)`` on every shard and return the sum."""
-        partials = self._map(lambda shard: function(shard, broadcast))
-        return self._sum(partials)
+        """Evaluate ``function(shard, broadcast)`` on every shard and return the sum.
+
+        Raises
+        ------
+        Exception
+            Whatever the function raised, with a note that names the shard.
+        """
+        return self._round(lambda shard: function(shard, broadcast))
 
     def update(self, function: StateFunction, broadcast: Any = None) -> Any:
-        """Evaluate ``function(shard, state, broadcast)``, keep the state, return the sum."""
-        results = self._map(
-            lambda shard: function(shard, self._state.get(shard.number), broadcast)
-        )
-        self._state = {number: state for number, (state, _) in enumerate(results)}
-        return self._sum([partial for _, partial in results])
+        """Evaluate ``function(shard, state, broadcast)``, keep the state, return the sum.
 
-    def _map(self, call: Any) -> list[Any]:
-        if self._pool is None:
-            return [call(shard) for shard in self.shards]
-        return list(self._pool.map(call, self.shards))
+        A call that raises leaves the states as they were before it.
+        """
+        states: dict[int, Any] = {}
 
-    def _sum(self, partials: list[Any]) -> Any:
+        def call(shard: Shard) -> Any:
+            states[shard.number], partial = function(
+                shard, self._state.get(shard.number), broadcast
+            )
+            return partial
+
+        total = self._round(call)
+        self._state = states
+        return total
+
+    def _round(self, call: Callable[[Shard], Any]) -> Any:
+        if not self.shards:
+            raise RuntimeError("these rounds have been closed")
+        tree: TreeSum[Any] = TreeSum(len(self.shards))
+        failed = False
+
+        def visit(shard: Shard) -> None:
+            nonlocal failed
+            if failed:
+                return
+            try:
+                tree.add((0, shard.number), call(shard))
+            except BaseException as error:
+                failed = True
+                error.add_note(f"raised in shard {shard.number}")
+                raise
+
+        with self._blas():
+            if self._pool is None:
+                for shard in self.shards:
+                    visit(shard)
+            else:
+                tasks = [self._pool.submit(visit, shard) for shard in self.shards]
+                try:
+                    for task in tasks:
+                        task.result()
+                finally:
+                    # After an error or Ctrl-C the shards that have not begun are not worth it.
+                    failed = True
         self.n_rounds += 1
-        n_shards = len(partials)
-        return finish_tree(reduce_subtrees(dict(enumerate(partials)), n_shards), n_shards)
+        return tree.total()
 
     def close(self) -> None:
         """Stop the threads and forget the blocks; may be called twice."""
         if self._pool is not None:
-            self._pool.shutdown()
+            self._pool.shutdown(cancel_futures=True)
             self._pool = None
-        if self._blas is not None:
-            self._blas.restore_original_limits()
-            self._blas = None
         self.shards = ()
         self._state = {}
 
@@ -75,3 +119,111 @@ class LocalRounds:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def make_shards(
+    blocks: Sequence[Block], n_shards: NumberOfShards, n_threads: int, *, whole_chunks: bool
+) -> list[Shard]:
+    """Group the blocks of this process into shards.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        In the order of the rows.
+    n_shards : int, "blocks" or None
+        None makes one shard per thread, fewer where there is little data.
+    n_threads : int
+        Number of threads.
+    whole_chunks : bool
+        Whether a given number of shards is made of whole blocks, as on a cluster, instead of
+        equal numbers of rows.
+
+    Returns
+    -------
+    shards : list of Shard
+        None is empty.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows.
+    """
+    n_features = blocks[0].n_features if blocks else 0
+    blocks = [block for block in blocks if block.n_rows]
+    check_rows(len(blocks), n_features)
+    if n_shards == "blocks":
+        return [Shard(number, (block,)) for number, block in enumerate(blocks)]
+    if n_shards is not None and whole_chunks:
+        ranges = split_by_rows([block.n_rows for block in blocks], n_shards)
+        groups = [[blocks[position] for position in run] for run in ranges]
+    else:
+        if n_shards is None:
+            size = sum(block.nbytes for block in blocks)
+            n_shards = max(1, min(n_threads, size // BYTES_PER_THREAD))
+        groups = _cut(blocks, n_shards)
+    return [Shard(number, _merged(group)) for number, group in enumerate(groups)]
+
+
+def _merged(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    runs = merge_runs([block.nbytes for block in blocks])
+    return tuple(concatenate([blocks[position] for position in run]) for run in runs)
+
+
+def _cut(blocks: Sequence[Block], n_parts: int) -> list[list[Block]]:
+    """Cut the rows into parts of equal size without copying dense data."""
+    n_rows = sum(block.n_rows for block in blocks)
+    n_parts = min(n_parts, n_rows)
+    bounds = [n_rows * part // n_parts for part in range(n_parts + 1)]
+    parts = []
+    for start, stop in pairwise(bounds):
+        part, first = [], 0
+        for block in blocks:
+            low, high = max(start - first, 0), min(stop - first, block.n_rows)
+            if low < high:
+                part.append(slice_rows(block, low, high))
+            first += block.n_rows
+        parts.append(part)
+    return parts
+
+
+def slice_rows(block: Block, start: int, stop: int) -> Block:
+    """Return consecutive rows of a block as a block that shares its memory."""
+    if (start, stop) == (0, block.n_rows):
+        return block
+    origin: list[tuple[int, int]] = []
+    first = skipped = 0
+    for chunk, count in block.origin:
+        if count < 0:
+            skipped = -count
+            continue
+        n_rows = count - skipped
+        low, high = max(start - first, 0), min(stop - first, n_rows)
+        if low < high:
+            # `Block.locate` counts rows from the chunk's beginning: a negative count steps over
+            # those that are not in the slice.
+            if skipped + low:
+                origin.append((chunk, -(skipped + low)))
+            origin.append((chunk, skipped + high))
+        first += n_rows
+        skipped = 0
+    return frozen(
+        _matrix_rows(block.X, start, stop),
+        block.y[start:stop],
+        None if block.weight is None else block.weight[start:stop],
+        tuple(origin),
+    )
+
+
+def _matrix_rows(X: Matrix, start: int, stop: int) -> Matrix:
+    if not sp.issparse(X):
+        return X[start:stop]
+    # scipy's own slicing copies.
+    return _csr_rows(X, start, stop)
+
+
+def _csr_rows(X: Any, start: int, stop: int) -> sp.csr_array:
+    low, high = X.indptr[start], X.indptr[stop]
+    parts = (X.data[low:high], X.indices[low:high], X.indptr[start : stop + 1] - low)
+    rows = sp.csr_array(parts, shape=(stop - start, X.shape[1]))
+    rows.has_sorted_indices = rows.has_canonical_format = True
+    return rows

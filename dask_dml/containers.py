@@ -1,0 +1,168 @@
+"""Containers of numbers (NumPy, pandas, scipy.sparse) as plain arrays.
+
+The checks use scikit-learn's wording where it has one.  Nothing here modifies what it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from dask_dml.blocks import Matrix
+
+
+def check_columns(names: Iterable[Any], dtypes: Iterable[Any], *, objects: bool) -> None:
+    """Reject columns of a frame that hold no numbers, by name.
+
+    Parameters
+    ----------
+    names, dtypes : iterables
+        The columns' names and dtypes.
+    objects : bool
+        Whether object and string columns pass, because a conversion will be tried.
+
+    Raises
+    ------
+    ValueError
+        Naming the columns and the remedy.
+    """
+    bad = [
+        f"{name!r} ({dtype})"
+        for name, dtype in zip(names, dtypes, strict=True)
+        if not (_is_numeric(dtype) or (objects and _is_text(dtype)))
+    ]
+    if bad:
+        raise ValueError(
+            f"The columns {', '.join(bad)} are not numeric. Leave them out, or encode them first, "
+            "for example with pandas.get_dummies or dask.dataframe.get_dummies."
+        )
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether a value is a scipy.sparse array or matrix."""
+    return bool(sp.issparse(value))
+
+
+def join_columns(parts: Sequence[Any]) -> Any:
+    """Put column chunks of the same rows side by side; sparse where any of them is."""
+    if len(parts) == 1:
+        return parts[0]
+    if any(is_sparse(part) for part in parts):
+        return sp.hstack([sp.csr_array(part) for part in parts], format="csr")
+    return np.concatenate([np.asarray(part) for part in parts], axis=1)
+
+
+def to_matrix(X: Any, dtype: np.dtype, where: str = "") -> Matrix:
+    """Convert a chunk of any container to a C-ordered ndarray or canonical csr_array.
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix or DataFrame of shape (n_rows, n_features)
+        The chunk; never modified.
+    dtype : dtype
+        float32 or float64.
+    where : str
+        Appended to errors, such as ``" in chunk 3"``.
+
+    Returns
+    -------
+    matrix : ndarray or csr_array of shape (n_rows, n_features)
+    """
+    if is_sparse(X):
+        return _canonical_csr(X, dtype, where)
+    if _is_frame(X) and len(X.columns) and _is_sparse_frame(X):
+        return _canonical_csr(X.sparse.to_coo(), dtype, where)
+    return np.ascontiguousarray(to_numbers(X, dtype, "X", where))
+
+
+def to_dense(values: Any) -> np.ndarray:
+    """Convert a chunk of y or weights of any container to an array of numbers."""
+    values = values.toarray() if is_sparse(values) else values
+    single = getattr(values, "dtype", None) == np.float32
+    return to_numbers(values, np.dtype(np.float32 if single else np.float64), "y", "")
+
+
+def _canonical_csr(X: Any, dtype: np.dtype, where: str) -> sp.csr_array:
+    if X.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported{where}")
+    csr = sp.csr_array(X)
+    if not csr.has_canonical_format:
+        # The copy shares no memory with the caller's object, which would be sorted with it.
+        csr = csr.copy()
+        csr.sum_duplicates()
+    return csr if csr.dtype == dtype else csr.astype(dtype)
+
+
+def to_numbers(values: Any, dtype: np.dtype, name: str, where: str) -> np.ndarray:
+    """Convert array-likes, Series and DataFrames to an array, naming what cannot be converted."""
+    if isinstance(values, np.matrix):
+        raise TypeError(
+            f"np.matrix is not supported for {name}{where}. Please convert to a numpy array with "
+            "np.asarray, or to a sparse array with scipy.sparse.csr_array."
+        )
+    if _is_frame(values):
+        return _frame_numbers(values, dtype, where)
+    if hasattr(values, "iloc"):
+        return _series_numbers(values, dtype, name, where)
+    array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported in {name}{where}")
+    if array.dtype.kind in "mM":
+        raise ValueError(f"{name} has dtype {array.dtype}{where}; convert it to numbers first.")
+    try:
+        return array.astype(dtype, copy=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} ({name}{where}; convert it to numbers first)") from error
+
+
+def _frame_numbers(frame: Any, dtype: np.dtype, where: str) -> np.ndarray:
+    check_columns(frame.columns, frame.dtypes, objects=True)
+    text = [place for place, kind in enumerate(frame.dtypes) if _is_text(kind)]
+    if not text:
+        return frame.to_numpy(dtype=dtype, na_value=np.nan)
+    columns = [
+        _series_numbers(frame.iloc[:, place], dtype, f"column {frame.columns[place]!r}", where)
+        for place in range(frame.shape[1])
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _series_numbers(series: Any, dtype: np.dtype, name: str, where: str) -> np.ndarray:
+    check_columns([getattr(series, "name", None) or name], [series.dtype], objects=True)
+    try:
+        return series.to_numpy(dtype=dtype, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{error} ({name}{where}, dtype {series.dtype}; leave it out, or encode it first)"
+        ) from error
+
+
+def _is_frame(value: Any) -> bool:
+    return hasattr(value, "iloc") and hasattr(value, "columns")
+
+
+def _is_sparse_frame(frame: Any) -> bool:
+    import pandas as pd
+
+    return all(isinstance(kind, pd.SparseDtype) for kind in frame.dtypes)
+
+
+def _is_numeric(dtype: Any) -> bool:
+    import pandas as pd
+
+    if isinstance(dtype, pd.CategoricalDtype):
+        return False
+    kinds = pd.api.types
+    return bool(
+        (kinds.is_numeric_dtype(dtype) or kinds.is_bool_dtype(dtype))
+        and getattr(dtype, "kind", "f") != "c"
+    )
+
+
+def _is_text(dtype: Any) -> bool:
+    import pandas as pd
+
+    return dtype == np.dtype(object) or isinstance(dtype, pd.StringDtype)

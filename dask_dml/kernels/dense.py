@@ -1,0 +1,225 @@
+"""Passes over a dense block: each reads X once.
+
+Every function adds to the arrays it is given.  Rows enter as ``x - mean`` without a centred copy
+ever being made: the subtraction happens in registers or in a tile that stays in cache, so that a
+column at offset 1e9 keeps its digits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg.blas import dsyrk
+
+from dask_dml.kernels.rows import (
+    MARGIN,
+    SCALE,
+    WIDTH,
+    group_weights,
+    jit,
+    loss_sums,
+    slope_of_row,
+    slopes_of_tile,
+    weight_of_row,
+)
+
+#: Bytes of one tile; two or three tiles of this size live in a core's L2 cache.
+TILE_BYTES = 1 << 19
+
+
+def tile_rows(n_features: int) -> int:
+    """Return the number of rows of a tile that stays in cache."""
+    return max(32, min(2048, TILE_BYTES // (8 * max(n_features, 1))))
+
+
+@jit
+def gradient_single(X, y, column, weight, unit, w, b, parameters, gradient, sums):
+    """Add one problem's loss sums and ``sum_i u_i x_i`` in one fused pass (no centring)."""
+    n, p = X.shape
+    margin, width, scale = parameters[MARGIN], parameters[WIDTH], parameters[SCALE]
+    # Some hundred rows are summed apart first: rounding then grows with the number of such
+    # groups, not with the number of rows; and their loss sums form a loop of their own, which
+    # uses vector registers.
+    group = 1024
+    residual, s, none = np.empty(group), np.ones(group), np.empty(0)
+    part = np.zeros(p)
+    for begin in range(0, n, group):
+        size = min(group, n - begin)
+        group_weights(weight, begin, s[:size])
+        part[:] = 0.0
+        # Two rows at a time halve the traffic on the gradient.
+        for k in range(0, size - 1, 2):
+            i = begin + k
+            first, second = X[i], X[i + 1]
+            f = 0.0
+            for j in range(p):
+                f += first[j] * w[j]
+            g = 0.0
+            for j in range(p):
+                g += second[j] * w[j]
+            residual[k] = (y[i, column] - b) - f
+            residual[k + 1] = (y[i + 1, column] - b) - g
+            u = unit * s[k] * slope_of_row(residual[k], margin, width, scale)
+            v = unit * s[k + 1] * slope_of_row(residual[k + 1], margin, width, scale)
+            for j in range(p):
+                part[j] += u * first[j] + v * second[j]
+        if size % 2:
+            i = begin + size - 1
+            first = X[i]
+            f = 0.0
+            for j in range(p):
+                f += first[j] * w[j]
+            residual[size - 1] = (y[i, column] - b) - f
+            u = unit * s[size - 1] * slope_of_row(residual[size - 1], margin, width, scale)
+            for j in range(p):
+                part[j] += u * first[j]
+        for j in range(p):
+            gradient[j] += part[j]
+        loss_sums(residual[:size], s[:size], unit, parameters, sums, none, none)
+
+
+@jit
+def _centre_tile(X, start, mean, tile):
+    for i in range(tile.shape[0]):
+        for j in range(tile.shape[1]):
+            tile[i, j] = X[start + i, j] - mean[j]
+
+
+@jit
+def _active_rows(tile, curvature, active):
+    """Copy the tile's rows of positive curvature, scaled by its root; return their number."""
+    n_active = 0
+    for i in range(tile.shape[0]):
+        if curvature[i] > 0.0:
+            root = np.sqrt(curvature[i])
+            for j in range(tile.shape[1]):
+                active[n_active, j] = root * tile[i, j]
+            active[n_active, tile.shape[1]] = root
+            n_active += 1
+    return n_active
+
+
+def gradient_tiles(block, weight, unit, point, gradient, sums, hessian=None):
+    """Add loss sums, gradients and, if asked, Hessians of several problems, tile by tile.
+
+    Parameters
+    ----------
+    block : Block
+        Dense rows.
+    weight : ndarray of shape (n_rows,) or (0,)
+        Sample weights.
+    unit : float
+        Factor on all weights.
+    point : Point
+        Where to evaluate.
+    gradient : ndarray of shape (n_problems, n_features)
+        Added to.
+    sums : ndarray of shape (n_problems, 9)
+        Added to.
+    hessian : ndarray of shape (n_problems, n_features + 1, n_features + 1), optional
+        Added to (lower triangle in C order): curvature-weighted products of the rows
+        ``(x - mean, 1)``.
+    """
+    X, n_problems = block.X, len(point.coef)
+    n, p = X.shape
+    step = tile_rows(p)
+    buffer = np.empty((min(step, n), p))
+    active = np.empty((min(step, n), p + 1)) if hessian is not None else None
+    bend = np.empty(0)
+    for start in range(0, n, step):
+        tile = buffer[: min(step, n - start)]
+        _centre_tile(X, start, point.mean, tile)
+        F = point.coef @ tile.T
+        F += point.intercept[:, None]
+        if hessian is not None:
+            bend = np.empty(len(tile))
+        for c in range(n_problems):
+            slopes_of_tile(
+                F, block.y, start, weight, unit, point.column, point.target_mean, c,
+                point.parameters, sums, bend,
+            )  # fmt: skip
+            if hessian is not None:
+                rows = active[: _active_rows(tile, bend, active)]
+                if len(rows):
+                    add_products(rows, hessian[c])
+        gradient += F @ tile
+
+
+def add_products(rows: np.ndarray, total: np.ndarray) -> None:
+    """Add ``rows.T @ rows`` to the lower triangle (in C order) of ``total``."""
+    # To BLAS a C-ordered array is the Fortran-ordered transpose: nothing is copied.
+    dsyrk(1.0, rows.T, beta=1.0, c=total.T, overwrite_c=1)
+
+
+@jit
+def _statistics_tile(X, y, weight, unit, shift, target_shift, start, tile, targets, sums, target_sums):
+    """Fill the tile with ``sqrt(s) (x - shift)`` and add the weighted column sums."""
+    total = 0.0
+    n_outputs = targets.shape[1]
+    for i in range(tile.shape[0]):
+        s = weight_of_row(weight, unit, start + i)
+        root = np.sqrt(s)
+        total += s
+        for j in range(tile.shape[1]):
+            v = X[start + i, j] - shift[j]
+            sums[j] += s * v
+            tile[i, j] = root * v
+        for c in range(n_outputs):
+            v = y[start + i, c] - target_shift[c]
+            target_sums[c] += s * v
+            targets[i, c] = root * v
+    return total
+
+
+def statistics(block, weight, unit, shift, target_shift, products, cross, target_square):
+    """Add the second moments about ``shift``; return the sums of weights, columns and targets.
+
+    ``products`` (n_features, n_features) receives its lower triangle only (in C order).
+    """
+    X, y = block.X, block.y
+    n, p = X.shape
+    step = max(256, tile_rows(p))
+    buffer = np.empty((min(step, n), p))
+    target_buffer = np.empty((min(step, n), y.shape[1]))
+    total, sums, target_sums = 0.0, np.zeros(p), np.zeros(y.shape[1])
+    for start in range(0, n, step):
+        size = min(step, n - start)
+        tile, targets = buffer[:size], target_buffer[:size]
+        part, target_part = np.zeros(p), np.zeros(y.shape[1])
+        total += _statistics_tile(
+            X, y, weight, unit, shift, target_shift, start, tile, targets, part, target_part
+        )
+        sums += part
+        target_sums += target_part
+        add_products(tile, products)
+        cross += tile.T @ targets
+        target_square += np.einsum("ij,ij->j", targets, targets)
+    return total, sums, target_sums
+
+
+def first_rows_mean(block) -> np.ndarray:
+    """Return the mean of a few rows: near enough to the mean to keep digits."""
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities are reported later
+        return np.asarray(block.X[:64], dtype=np.float64).mean(axis=0)
+
+
+@jit
+def moments(X, weight, unit, shift, sums, squares):
+    """Add weighted sums of ``x - shift`` and of its square; return the sum of weights."""
+    n, p = X.shape
+    total = 0.0
+    part = np.zeros(p)
+    part_squares = np.zeros(p)
+    group = 512
+    for begin in range(0, n, group):
+        part[:] = 0.0
+        part_squares[:] = 0.0
+        for i in range(begin, min(begin + group, n)):
+            s = weight_of_row(weight, unit, i)
+            total += s
+            for j in range(p):
+                v = X[i, j] - shift[j]
+                part[j] += s * v
+                part_squares[j] += s * v * v
+        sums += part
+        squares += part_squares
+    return total

@@ -1,0 +1,123 @@
+"""Passes over a CSR block: the twins of `dask_dml.kernels.dense`, at a cost per non-zero.
+
+Centring is algebra here (``sum u (x - mean) = sum u x - mean sum u``): no entry is ever filled
+in.  Columns that have an entry in every row of the block are the ones that can carry a large
+offset; the second moments take them relative to their first value, so that no digits are lost.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dask_dml.kernels.rows import group_weights, jit, loss_sums, weight_of_row
+
+
+@jit
+def gradient(
+    data, indices, indptr, y, column, weight, unit, coef, intercept, parameters,
+    gradient, sums, bends,
+):  # fmt: skip
+    """Add loss sums and ``sum_i u_i x_i`` of several problems in one pass.
+
+    ``coef`` and ``gradient`` are transposed, (n_features, n_problems): a non-zero then meets the
+    problems side by side in memory.  ``intercept`` includes minus the mean of the target.
+    ``bends`` (n_problems, n_rows) receives the weighted curvatures unless empty.
+    """
+    n, n_problems = indptr.shape[0] - 1, coef.shape[1]
+    group = 256
+    residual = np.empty((n_problems, group))
+    slope = np.empty((n_problems, group))
+    s, none = np.ones(group), np.empty(0)
+    f = np.empty(n_problems)
+    for begin in range(0, n, group):
+        size = min(group, n - begin)
+        group_weights(weight, begin, s[:size])
+        for k in range(size):
+            f[:] = intercept
+            for at in range(indptr[begin + k], indptr[begin + k + 1]):
+                v = data[at]
+                j = indices[at]
+                for c in range(n_problems):
+                    f[c] += v * coef[j, c]
+            for c in range(n_problems):
+                residual[c, k] = y[begin + k, column[c]] - f[c]
+        for c in range(n_problems):
+            bend = bends[c, begin : begin + size] if bends.shape[0] > 0 else none
+            loss_sums(
+                residual[c, :size], s[:size], unit, parameters[c], sums[c], slope[c, :size], bend
+            )
+        for k in range(size):
+            for at in range(indptr[begin + k], indptr[begin + k + 1]):
+                v = data[at]
+                j = indices[at]
+                for c in range(n_problems):
+                    gradient[j, c] += v * slope[c, k]
+
+
+@jit
+def hessian(data, indices, indptr, bend, total):
+    """Add ``sum_i d_i (x_i, 1)(x_i, 1)'`` to the lower triangle of ``total``; d is the bend."""
+    p = total.shape[0] - 1
+    for i in range(indptr.shape[0] - 1):
+        d = bend[i]
+        if d > 0.0:
+            for at in range(indptr[i], indptr[i + 1]):
+                v = d * data[at]
+                row = total[indices[at]]
+                for other in range(indptr[i], at + 1):
+                    row[indices[other]] += v * data[other]
+                total[p, indices[at]] += v
+            total[p, p] += d
+
+
+def full_column_shift(X) -> np.ndarray:
+    """Return the first value of every column that has an entry in each row, zero elsewhere."""
+    n, p = X.shape
+    shift = np.zeros(p)
+    first = X.indices[: X.indptr[1]]
+    shift[first] = X.data[: X.indptr[1]]
+    shift[np.bincount(X.indices, minlength=p) < n] = 0.0
+    return shift
+
+
+@jit
+def statistics(
+    data, indices, indptr, y, weight, unit, shift, target_shift,
+    products, cross, target_square, sums, target_sums,
+):  # fmt: skip
+    """Add the second moments about ``shift`` (lower triangle); return the sum of weights."""
+    total = 0.0
+    n_outputs = y.shape[1]
+    target = np.empty(n_outputs)
+    for i in range(indptr.shape[0] - 1):
+        s = weight_of_row(weight, unit, i)
+        total += s
+        for c in range(n_outputs):
+            target[c] = y[i, c] - target_shift[c]
+            target_sums[c] += s * target[c]
+            target_square[c] += s * target[c] * target[c]
+        for at in range(indptr[i], indptr[i + 1]):
+            j = indices[at]
+            v = s * (data[at] - shift[j])
+            sums[j] += v
+            row = products[j]
+            for other in range(indptr[i], at + 1):
+                row[indices[other]] += v * (data[other] - shift[indices[other]])
+            for c in range(n_outputs):
+                cross[j, c] += v * target[c]
+    return total
+
+
+@jit
+def moments(data, indices, indptr, weight, unit, shift, sums, squares):
+    """Add weighted sums of ``x - shift`` and of its square; return the sum of weights."""
+    total = 0.0
+    for i in range(indptr.shape[0] - 1):
+        s = weight_of_row(weight, unit, i)
+        total += s
+        for at in range(indptr[i], indptr[i + 1]):
+            j = indices[at]
+            v = data[at] - shift[j]
+            sums[j] += s * v
+            squares[j] += s * v * v
+    return total

@@ -1,0 +1,106 @@
+"""The regression losses, all members of one piecewise family.
+
+See `dask_dml.kernels.rows` for the family.  A loss is three numbers; a *width* larger than the
+loss's own gives a smoother loss below it (its Moreau envelope where the loss has a kink), which
+is what continuation methods solve first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Stands for "no width at all": wide enough to be a number, narrower than any residual.
+_TINY = 1e-200
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A convex loss of the residual ``r = y - f``.
+
+    Attributes
+    ----------
+    margin : float
+        Residuals up to this size cost nothing.
+    width : float
+        The excess over the margin up to which the loss is quadratic; 0 for a kink, infinity for
+        a loss that is quadratic throughout.
+    slope : float
+        Slope beyond the width; infinity for a loss that is quadratic throughout.
+    curvature : float
+        Second derivative in the quadratic part of a loss of infinite width.
+    """
+
+    margin: float = 0.0
+    width: float = np.inf
+    slope: float = np.inf
+    curvature: float = 1.0
+
+    @property
+    def bounded_slope(self) -> bool:
+        """Whether the loss grows linearly in the end."""
+        return bool(np.isfinite(self.slope))
+
+    @property
+    def quadratic(self) -> bool:
+        """Whether the loss is a plain parabola, so that one Newton step solves it."""
+        return not self.bounded_slope and self.margin == 0.0
+
+    @property
+    def inverse_curvature(self) -> float:
+        """Coefficient of ``u**2 / 2`` in the convex conjugate ``margin |u| + u**2 / ...``."""
+        return self.width / self.slope if self.bounded_slope else 1.0 / self.curvature
+
+    def parameters(self, width: float = 0.0) -> np.ndarray:
+        """Return the kernels' parameters, shape (7,), at the loss's or a larger width."""
+        if not self.bounded_slope:
+            c = self.curvature
+            return np.array([self.margin, np.inf, c, np.inf, 0.0, c, 1.0 / c])
+        width = max(width, self.width, _TINY)
+        target_scale = self.slope / self.width if self.width > 0.0 else 0.0
+        return np.array(
+            [
+                self.margin,
+                width,
+                self.slope / width,
+                self.width,
+                self.slope,
+                target_scale,
+                self.inverse_curvature,
+            ]
+        )
+
+    def max_curvature(self, width: float = 0.0) -> float:
+        """Return the largest second derivative at the loss's or a larger width."""
+        return float(self.parameters(width)[2])
+
+    def value(self, residual: float) -> float:
+        """Return the loss of one residual."""
+        excess = max(abs(residual) - self.margin, 0.0)
+        if not self.bounded_slope:
+            return 0.5 * self.curvature * excess**2
+        if excess > self.width:
+            return self.slope * (excess - 0.5 * self.width)
+        return 0.5 * self.slope / self.width * excess**2 if self.width > 0.0 else 0.0
+
+
+def make_loss(name: str, epsilon: float) -> Loss:
+    """Return the loss of scikit-learn's name.
+
+    Parameters
+    ----------
+    name : {"squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"}
+        As in `sklearn.linear_model.SGDRegressor`.
+    epsilon : float
+        Where Huber's loss turns linear, or half the width of the insensitive tube; in units of y.
+    """
+    if name == "squared_error":
+        return Loss()
+    if name == "huber":
+        return Loss(width=epsilon, slope=epsilon)
+    if name == "epsilon_insensitive":
+        return Loss(margin=epsilon, width=0.0, slope=1.0)
+    if name == "squared_epsilon_insensitive":
+        return Loss(margin=epsilon, curvature=2.0)
+    raise ValueError(f"unknown loss {name!r}")

@@ -1,0 +1,217 @@
+"""Choosing the engine for the data at hand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import joblib
+
+from dask_dml.blocks import Block
+from dask_dml.chunks import Chunks, make_block
+from dask_dml.rounds.base import Rounds, ShardFunction, StateFunction
+from dask_dml.rounds.local import LocalRounds, make_shards
+from dask_dml.rounds.plan import NumberOfShards, check_n_shards
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Share of the cluster's memory that X may take: Dask begins to spill at 60 %.
+CLUSTER_SHARE = 0.6
+
+#: Share of this machine's free memory that X may take.
+LOCAL_SHARE = 0.5
+
+
+def open_rounds(
+    chunks: Chunks, *, n_shards: NumberOfShards = None, n_jobs: int | None = None
+) -> Rounds:
+    """Place the data where rounds over it are cheapest.
+
+    Data in memory stays in this process.  Dask collections go to the workers of the current
+    client if they fit there.  Without a client, and inside a Dask task (which must not wait for
+    its own cluster in every round), they are computed once into this process if they fit.
+    Whatever fits nowhere is read anew in every round.
+
+    Parameters
+    ----------
+    chunks : Chunks
+        The validated input.
+    n_shards : int, "blocks" or None, default=None
+        Number of shards (nodes of the distributed algorithms).  ``"blocks"`` makes each
+        non-empty chunk one; None makes one per thread, and fewer where there is little data.
+    n_jobs : int or None, default=None
+        Number of threads where the rounds run in this process, as joblib counts them; None
+        means all cores.  Inside a Dask task there is one.
+
+    Returns
+    -------
+    rounds : Rounds
+        To be closed by the caller.
+
+    Raises
+    ------
+    ValueError
+        If ``n_shards`` or ``n_jobs`` is invalid, the client is asynchronous, or there are no
+        rows.
+    Exception
+        Whatever a chunk's own task raised, with a note that names the chunk.
+    """
+    check_n_shards(n_shards)
+    n_threads = count_threads(n_jobs)
+    if not chunks.lazy:
+        return _local(_make_blocks(chunks), n_shards, n_threads, whole_chunks=False)
+    if in_task():
+        return _open_in_task(chunks, n_shards)
+    client = current_client()
+    if client is not None:
+        from dask_dml.rounds.cluster import ClusterRounds
+        from dask_dml.rounds.streaming import StreamingRounds
+
+        if _fits(chunks, CLUSTER_SHARE * cluster_memory(client)):
+            return ClusterRounds(client, chunks, n_shards)
+        return StreamingRounds(chunks, client, n_shards)
+    return _fetch_or_stream(chunks, None, n_shards, n_threads)
+
+
+def count_threads(n_jobs: int | None) -> int:
+    """Return the number of threads for rounds in this process.
+
+    Raises
+    ------
+    ValueError
+        If ``n_jobs`` is zero.
+    """
+    if n_jobs == 0:
+        raise ValueError("n_jobs == 0 has no meaning; use None for all cores, or 1 for one")
+    if in_task():
+        return 1
+    wanted = joblib.effective_n_jobs(-1 if n_jobs is None else n_jobs)
+    # Under joblib's Dask backend the number would be the cluster's, not this machine's.
+    return max(1, min(wanted, max(joblib.cpu_count(), n_jobs or 1)))
+
+
+def in_task() -> bool:
+    """Return whether this is running inside a Dask task."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return False
+    try:
+        distributed.get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def current_client() -> Client | None:
+    """Return the current Dask client, if there is one."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        return distributed.default_client()
+    except ValueError:
+        return None
+
+
+def cluster_memory(client: Client) -> float:
+    """Return the memory of all workers in bytes; infinite where it is not limited."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [worker["memory_limit"] for worker in workers]
+    # An adaptive cluster may have no worker yet.
+    return float(sum(limits)) if limits and all(limits) else float("inf")
+
+
+def _fits(chunks: Chunks, room: float) -> bool:
+    # Of unknown size counts as fitting: a cluster can spill, and `fetch_blocks` finds out.
+    return not chunks.nbytes > room
+
+
+def _open_in_task(chunks: Chunks, n_shards: NumberOfShards) -> Rounds:
+    from distributed import worker_client
+
+    # Waiting for other tasks while holding a thread of the worker could wait for ever.
+    stack = ExitStack()
+    try:
+        client = stack.enter_context(worker_client())
+        rounds = _fetch_or_stream(chunks, client, n_shards, 1)
+    except BaseException:
+        stack.close()
+        raise
+    if isinstance(rounds, LocalRounds):
+        stack.close()
+        return rounds
+    return _Closing(rounds, stack)
+
+
+def _fetch_or_stream(
+    chunks: Chunks, client: Client | None, n_shards: NumberOfShards, n_threads: int
+) -> Rounds:
+    import psutil  # type: ignore[import-untyped]
+
+    from dask_dml.rounds.fetch import fetch_blocks
+    from dask_dml.rounds.streaming import StreamingRounds
+
+    room = LOCAL_SHARE * psutil.virtual_memory().available
+    blocks = fetch_blocks(chunks, client, n_threads, room) if _fits(chunks, room) else None
+    if blocks is None:
+        return StreamingRounds(chunks, client, n_shards, n_threads)
+    return _local(blocks, n_shards, n_threads, whole_chunks=True)
+
+
+def _make_blocks(chunks: Chunks) -> list[Block]:
+    weight = chunks.weight or [None] * len(chunks.X)
+    return [
+        make_block(
+            X,
+            y,
+            w,
+            number=number,
+            n_features=chunks.n_features,
+            n_outputs=chunks.n_outputs,
+            dtype=chunks.dtype,
+        )
+        for number, (X, y, w) in enumerate(zip(chunks.X, chunks.y, weight, strict=True))
+    ]
+
+
+def _local(
+    blocks: Sequence[Block], n_shards: NumberOfShards, n_threads: int, *, whole_chunks: bool
+) -> LocalRounds:
+    return LocalRounds(
+        make_shards(blocks, n_shards, n_threads, whole_chunks=whole_chunks), n_threads
+    )
+
+
+class _Closing:
+    """Rounds that end something else, too, when they are closed."""
+
+    def __init__(self, rounds: Rounds, stack: ExitStack) -> None:
+        self._rounds = rounds
+        self._stack = stack
+        self.shard_rows = rounds.shard_rows
+        self.n_rounds = 0
+
+    def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:
+        total = self._rounds.map_reduce(function, broadcast)
+        self.n_rounds = self._rounds.n_rounds
+        return total
+
+    def update(self, function: StateFunction, broadcast: Any = None) -> Any:
+        total = self._rounds.update(function, broadcast)
+        self.n_rounds = self._rounds.n_rounds
+        return total
+
+    def close(self) -> None:
+        try:
+            self._rounds.close()
+        finally:
+            self._stack.close()
+
+    def __enter__(self) -> Rounds:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -1,0 +1,296 @@
+"""Rounds over blocks that the workers of a Dask cluster hold."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from dask_dml.rounds import worker as on_worker
+from dask_dml.rounds.base import ShardFunction, StateFunction, StateLost, TreeSum
+from dask_dml.rounds.calls import WorkersGone, call_workers, check_client
+from dask_dml.rounds.placement import Placement
+from dask_dml.rounds.plan import NumberOfShards, check_n_shards
+from dask_dml.rounds.tasks import PREFIX
+from dask_dml.rounds.waiting import quietly, wait_until_gone
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+    from dask_dml.chunks import Chunks
+
+#: Losses in a row, without a single successful round between them, after which a fit gives up.
+MAX_RECOVERIES = 5
+
+
+class ClusterRounds:
+    """Visit shards where a Dask cluster holds them: one call per worker and round.
+
+    The blocks are Dask's (counted, spillable, computed again when lost); a round is not made of
+    tasks, which would cost some 15 ms, but of one call to every worker, which looks its blocks
+    up, evaluates the function on threads of its own and adds up what it can.  While the engine
+    is open each worker holds one task named ``dask_dml-fit-...`` outside of its thread pool, by
+    which the scheduler knows that the worker is in use.
+
+    A lost worker costs a repeated round: its blocks are computed again by Dask, its shards move
+    as a whole to the workers that are left, and the sum has the same bits as before.
+
+    Parameters
+    ----------
+    client : Client
+        A synchronous client.
+    chunks : Chunks
+        Lazy chunks.
+    n_shards : int, "blocks" or None, default=None
+        Number of shards: a number cuts the chunks into contiguous ranges of about equally many
+        rows; ``"blocks"`` makes every non-empty chunk a shard; None makes one per worker thread.
+
+    Attributes
+    ----------
+    shard_rows : tuple of int
+        Number of rows of each shard.
+    n_rounds : int
+        Successful rounds so far.
+
+    Raises
+    ------
+    ValueError
+        If the client is asynchronous, ``n_shards`` is invalid, or there are no rows.
+    Exception
+        Whatever a chunk's own task raised, with a note that names the chunk.
+
+    Notes
+    -----
+    Small blocks of a shard are merged.  Where the blocks are very unevenly spread over the
+    workers they are moved, see `dask_dml.rounds.plan.plan_shards`.  A round may take as long as
+    the dask config value ``dask_dml.round-timeout`` says (10 minutes by default).
+    """
+
+    def __init__(self, client: Client, chunks: Chunks, n_shards: NumberOfShards = None) -> None:
+        check_n_shards(n_shards)
+        check_client(client)
+        self.client = client
+        self.fit = uuid.uuid4().hex[:12]
+        self.n_rounds = 0
+        self._holds: dict[str, Future] = {}
+        self._known: set[str] = set()
+        self._update = 1
+        self._fresh: set[int] = set()
+        self._lost: set[int] = set()
+        self._recoveries = 0
+        self._placement: Placement | None = None
+        try:
+            self._placement = Placement(client, self.fit, chunks, n_shards)
+            self.shard_rows = self._placement.shard_rows
+            self._fresh = set(range(len(self.shard_rows)))
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:
+        """Evaluate ``function(shard, broadcast)`` on every shard and return the sum.
+
+        Raises
+        ------
+        Exception
+            Whatever the function raised, with a note that names the shard.
+        TimeoutError
+            If the round took longer than ``dask_dml.round-timeout``.
+        RuntimeError
+            If workers were lost again and again.
+        """
+        return self._round(on_worker.run_round, lambda: (function, broadcast))
+
+    def update(self, function: StateFunction, broadcast: Any = None) -> Any:
+        """Evaluate ``function(shard, state, broadcast)``, keep the state, return the sum.
+
+        Raises
+        ------
+        StateLost
+            Once, if the state of some shards went down with their worker; the update has not
+            happened then, and the next one starts those shards from None.
+        Exception
+            As for `map_reduce`.
+        """
+        self._report_lost_state()
+        total = self._round(
+            on_worker.run_update,
+            lambda: (function, broadcast, self._update, tuple(sorted(self._fresh))),
+        )
+        self._update += 1
+        self._fresh = set()
+        return total
+
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """Addresses of the workers that hold the shards, in shard order."""
+        return () if self._placement is None else tuple(self._placement.homes.values())
+
+    def _report_lost_state(self) -> None:
+        if self._lost:
+            error = StateLost(self._lost)
+            self._fresh |= self._lost
+            self._lost = set()
+            raise error
+
+    def _round(self, function: Callable[..., Any], arguments: Callable[[], tuple[Any, ...]]) -> Any:
+        placement = self._placement
+        if placement is None:
+            raise RuntimeError("these rounds have been closed")
+        while True:
+            workers = set(placement.homes.values())
+            try:
+                answers = call_workers(
+                    self.client, function, self.fit, *arguments(), workers=workers, what="a round"
+                )
+            except WorkersGone as error:
+                self._recover(error)
+                continue
+            for answer in answers.values():
+                if answer.error is not None:
+                    raise answer.error
+            self._lost |= {shard for answer in answers.values() for shard in answer.stateless}
+            if any(answer.missing is None or answer.missing for answer in answers.values()):
+                self._recover(None)
+            elif not self._lost or function is not on_worker.run_update:
+                break
+            if function is on_worker.run_update:
+                self._report_lost_state()
+        tree: TreeSum[Any] = TreeSum(len(self.shard_rows))
+        for answer in answers.values():
+            for node, value in answer.nodes.items():
+                tree.add(node, value)
+        self._recoveries = 0
+        self.n_rounds += 1
+        return tree.total()
+
+    # Opening, closing and what comes between
+
+    def _open(self) -> None:
+        """Register the plan with its workers; repeat the placement until all is there."""
+        assert self._placement is not None
+        while True:
+            plans = self._placement.plans()
+            self._known |= set(plans)
+            keys = {address: self._hold_key(address) for address in plans}
+            try:
+                missing = call_workers(
+                    self.client,
+                    on_worker.open_session,
+                    self.fit,
+                    len(self.shard_rows),
+                    plans,
+                    keys,
+                    workers=set(plans),
+                    what="placement",
+                )
+            except WorkersGone as error:
+                self._count_recovery(error)
+                self._move()
+                continue
+            self._hold(keys)
+            if not any(missing.values()):
+                return
+            self._count_recovery(None)
+            self._move()
+
+    def _hold_key(self, address: str) -> str:
+        held = self._holds.get(address)
+        if held is not None and held.status == "pending":
+            return str(held.key)
+        return f"{PREFIX}fit-{self.fit}-{uuid.uuid4().hex[:8]}"
+
+    def _hold(self, keys: Mapping[str, str]) -> None:
+        for address in set(self._holds) - set(keys):
+            self._holds.pop(address).release()
+        for address, key in keys.items():
+            held = self._holds.get(address)
+            if held is not None and held.key == key:
+                continue
+            if held is not None:
+                held.release()
+            # The task must not wait for a place that is gone; elsewhere it ends at once.
+            self._holds[address] = self.client.submit(
+                on_worker.hold,
+                self.fit,
+                address,
+                key=key,
+                workers=[address],
+                allow_other_workers=True,
+                pure=False,
+            )
+
+    def _count_recovery(self, cause: BaseException | None) -> None:
+        self._recoveries += 1
+        if self._recoveries > MAX_RECOVERIES:
+            raise RuntimeError(
+                f"workers were lost {self._recoveries} times without a successful round in "
+                "between. They may be running out of memory: use more or larger workers, or "
+                "smaller chunks, and look at client.get_worker_logs(nanny=True)"
+            ) from cause
+
+    def _recover(self, cause: BaseException | None) -> None:
+        """Bring the shards together again after a loss."""
+        self._count_recovery(cause)
+        self._move()
+        self._open()
+
+    def _move(self) -> None:
+        """Place the shards again, and their state with them where that is still to be had."""
+        assert self._placement is not None
+        moved = self._placement.replace()
+        if self._update == 1:
+            return
+        states: dict[int, Any] = {}
+        alive = set(self.client.nthreads())
+        for address in set(moved.values()) & alive:
+            shards = [number for number, home in moved.items() if home == address]
+            try:
+                answers = call_workers(
+                    self.client,
+                    on_worker.export_states,
+                    self.fit,
+                    shards,
+                    workers=[address],
+                    what="moving state",
+                )
+            except WorkersGone:
+                continue
+            states |= answers[address]
+        if states:
+            self._open()
+            with suppress(WorkersGone):
+                call_workers(
+                    self.client,
+                    on_worker.import_states,
+                    self.fit,
+                    states,
+                    workers={self._placement.homes[number] for number in states},
+                    what="moving state",
+                )
+
+    def close(self) -> None:
+        """Release everything on the workers, and wait until it is gone; may be called twice.
+
+        A worker that does not answer within some seconds is left to itself: it drops everything
+        when it finds that the driver no longer wants it.
+        """
+        placement, self._placement = self._placement, None
+        for future in self._holds.values():
+            future.release()
+        self._holds.clear()
+        if placement is not None:
+            placement.release()
+        if self.client.status != "running":
+            return
+        alive = self._known & set(self.client.nthreads())
+        quietly(self.client, on_worker.close_session, self.fit, alive)
+        wait_until_gone(self.client, self.fit)
+
+    def __enter__(self) -> ClusterRounds:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -1,0 +1,279 @@
+"""Decisions about placing data: pure functions of sizes, with no cluster in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+#: Blocks below this size are merged with their neighbours: visiting a block costs some
+#: microseconds whatever its size.
+SMALL_BLOCK = 4 * 2**20
+
+#: Merged blocks stay below this size, so that they can still be moved and spilled piecemeal.
+MERGED_BLOCK = 64 * 2**20
+
+NumberOfShards: TypeAlias = int | Literal["blocks"] | None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What the driver knows of a block: its size, and which workers hold it."""
+
+    n_rows: int
+    nbytes: int
+    holders: frozenset[str]
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """The pieces of a shard by their position, in order, and the worker that is to hold them."""
+
+    pieces: tuple[int, ...]
+    home: str
+
+
+def check_n_shards(n_shards: object) -> None:
+    """Raise for a value of ``n_shards`` that is neither None, "blocks" nor a positive integer.
+
+    Raises
+    ------
+    ValueError
+        If the value is not one of these.
+    """
+    if n_shards is None or n_shards == "blocks":
+        return
+    if isinstance(n_shards, bool) or not hasattr(n_shards, "__index__") or n_shards < 1:  # type: ignore[operator]
+        raise ValueError(
+            f'n_shards must be None, "blocks" or an integer of at least 1, got {n_shards!r}'
+        )
+
+
+def check_rows(n_blocks: int, n_features: int) -> None:
+    """Raise where no block has any rows.
+
+    Raises
+    ------
+    ValueError
+        In scikit-learn's wording.
+    """
+    if not n_blocks:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape=(0, {n_features})) while a minimum of 1 is "
+            "required."
+        )
+
+
+def split_by_rows(rows: Sequence[int], n_parts: int) -> list[range]:
+    """Cut consecutive blocks into contiguous ranges of about equally many rows.
+
+    Parameters
+    ----------
+    rows : sequence of int
+        Rows of each block.
+    n_parts : int
+        Number of ranges wanted; there are fewer where there are fewer blocks.
+
+    Returns
+    -------
+    ranges : list of range
+        Positions into ``rows``; none is empty.
+    """
+    n_parts = min(n_parts, len(rows))
+    left = sum(rows)
+    ranges, start = [], 0
+    for part in range(n_parts, 0, -1):
+        last_start = len(rows) - (part - 1)
+        goal, taken, stop = left / part, 0, start
+        # Take the next block while that brings the range nearer to its share.
+        while stop < last_start and (stop == start or part == 1 or taken + rows[stop] / 2 <= goal):
+            taken += rows[stop]
+            stop += 1
+        ranges.append(range(start, stop))
+        left -= taken
+        start = stop
+    return ranges
+
+
+def merge_runs(
+    nbytes: Sequence[int], small: int = SMALL_BLOCK, limit: int = MERGED_BLOCK
+) -> list[range]:
+    """Group consecutive blocks of a shard: small ones together, large ones alone.
+
+    Returns
+    -------
+    runs : list of range
+        Positions into ``nbytes``; a run of several blocks stays below ``limit`` bytes.
+    """
+    runs: list[range] = []
+    start = total = 0
+    for position, size in enumerate(nbytes):
+        alone = size >= small or (position > start and nbytes[position - 1] >= small)
+        if position > start and (alone or total + size > limit):
+            runs.append(range(start, position))
+            start, total = position, 0
+        total += size
+    if nbytes:
+        runs.append(range(start, len(nbytes)))
+    return runs
+
+
+def plan_shards(
+    pieces: Sequence[Piece], threads: Mapping[str, int], n_shards: NumberOfShards
+) -> list[ShardPlan]:
+    """Decide on the shards and their workers.
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+        The non-empty blocks in the order of the rows.
+    threads : mapping of str to int
+        Number of threads of each usable worker.
+    n_shards : int, "blocks" or None
+        A number cuts the blocks into that many contiguous ranges of about equally many rows,
+        which depends on the rows alone; ``"blocks"`` makes each block a shard; ``None`` makes
+        one shard per worker thread out of what each worker holds.
+
+    Returns
+    -------
+    shards : list of ShardPlan
+        In shard order.
+
+    Notes
+    -----
+    With None and ``"blocks"`` blocks stay where they are, unless the slowest thread would have
+    more than twice the rows that it would have if whole blocks were moved to even out the load
+    (say, everything was persisted on one worker while others idle): then they are moved.
+    """
+    if n_shards is None:
+        here = _shards_in_place(pieces, threads)
+        moved = _spread(pieces, threads, split_by_rows(_rows(pieces), sum(threads.values())))
+    elif n_shards == "blocks":
+        single = [range(number, number + 1) for number in range(len(pieces))]
+        homes = _holders(pieces, threads)
+        here = [ShardPlan(tuple(run), homes[run[0]]) for run in single]
+        moved = _spread(pieces, threads, single)
+    else:
+        return _spread(pieces, threads, split_by_rows(_rows(pieces), int(n_shards)))
+    if slowest_thread(here, pieces, threads) > 2 * slowest_thread(moved, pieces, threads):
+        return moved
+    return here
+
+
+def slowest_thread(
+    shards: Sequence[ShardPlan], pieces: Sequence[Piece], threads: Mapping[str, int]
+) -> float:
+    """Return the rows that the most loaded thread visits in a round."""
+    loads: dict[str, list[int]] = {}
+    for shard in shards:
+        loads.setdefault(shard.home, []).append(sum(pieces[p].n_rows for p in shard.pieces))
+    return max(max(*load, sum(load) / threads[worker]) for worker, load in loads.items())
+
+
+def rehome(
+    rows: Mapping[int, int],
+    holders: Mapping[int, Sequence[Collection[str]]],
+    homes: Mapping[int, str],
+    threads: Mapping[str, int],
+    movable: Collection[str],
+) -> dict[int, str]:
+    """Find a worker for the shards that lost theirs; all others stay.
+
+    Parameters
+    ----------
+    rows : mapping of int to int
+        Rows of each shard.
+    holders : mapping of int to sequence of collection of str
+        The workers that hold each block of each shard.
+    homes : mapping of int to str
+        Where the shards were.
+    threads : mapping of str to int
+        Number of threads of each living worker.
+    movable : collection of str
+        Workers that may be given new work (neither paused nor retiring); any living worker
+        where none may.
+
+    Returns
+    -------
+    homes : dict of int to str
+        A living worker for every shard: the least loaded, and of equals the one that already
+        holds most of the shard.
+    """
+    result = {
+        number: home
+        for number, home in homes.items()
+        if home in threads and all(home in block for block in holders[number])
+    }
+    load = dict.fromkeys(threads, 0.0)
+    for number, home in result.items():
+        load[home] += rows[number]
+    targets = sorted(set(movable) & set(threads)) or sorted(threads)
+    for number in sorted(set(rows) - set(result), key=lambda number: (-rows[number], number)):
+        held = {worker: sum(worker in block for block in holders[number]) for worker in targets}
+        best = min(
+            targets,
+            key=lambda worker: ((load[worker] + rows[number]) / threads[worker], -held[worker]),
+        )
+        load[best] += rows[number]
+        result[number] = best
+    return dict(sorted(result.items()))
+
+
+def _rows(pieces: Sequence[Piece]) -> list[int]:
+    return [piece.n_rows for piece in pieces]
+
+
+def _holders(pieces: Sequence[Piece], threads: Mapping[str, int]) -> list[str]:
+    """Return one holder of each piece; of several, the one that has the fewest rows so far."""
+    load = dict.fromkeys(threads, 0.0)
+    chosen = []
+    for piece in pieces:
+        candidates = sorted(piece.holders & set(threads)) or sorted(threads)
+        best = min(candidates, key=lambda worker: load[worker] / threads[worker])
+        load[best] += piece.n_rows
+        chosen.append(best)
+    return chosen
+
+
+def _shards_in_place(pieces: Sequence[Piece], threads: Mapping[str, int]) -> list[ShardPlan]:
+    held: dict[str, list[int]] = {}
+    for number, worker in enumerate(_holders(pieces, threads)):
+        held.setdefault(worker, []).append(number)
+    # Workers in the order of their first rows: the shards of a worker are neighbours in the
+    # reduction tree, so that most of it is added up before anything is sent.
+    return [
+        ShardPlan(tuple(numbers[position] for position in run), worker)
+        for worker, numbers in sorted(held.items(), key=lambda item: item[1][0])
+        for run in split_by_rows([pieces[n].n_rows for n in numbers], threads[worker])
+    ]
+
+
+def _spread(
+    pieces: Sequence[Piece], threads: Mapping[str, int], ranges: Sequence[range]
+) -> list[ShardPlan]:
+    """Give each worker its share of the shards, moving as few bytes as is easily found."""
+    total = sum(threads.values())
+    room = {worker: -(-len(ranges) * n // total) for worker, n in threads.items()}
+    held: list[dict[str, int]] = []
+    for run in ranges:
+        bytes_held: dict[str, int] = {}
+        for number in run:
+            for worker in pieces[number].holders & set(threads):
+                bytes_held[worker] = bytes_held.get(worker, 0) + pieces[number].nbytes
+        held.append(bytes_held)
+    homes: dict[int, str] = {}
+    offers = sorted(
+        (-amount, shard, worker)
+        for shard, amounts in enumerate(held)
+        for worker, amount in amounts.items()
+    )
+    for _, shard, worker in offers:
+        if shard not in homes and room[worker] > 0:
+            homes[shard] = worker
+            room[worker] -= 1
+    for shard in range(len(ranges)):
+        if shard not in homes:
+            worker = max(sorted(room), key=lambda worker: room[worker] / threads[worker])
+            homes[shard] = worker
+            room[worker] -= 1
+    return [ShardPlan(tuple(run), homes[shard]) for shard, run in enumerate(ranges)]

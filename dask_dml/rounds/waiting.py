@@ -1,0 +1,142 @@
+"""Waiting for Dask's futures: with the own exception of a chunk that fails, and without end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from dask_dml.rounds import worker as on_worker
+from dask_dml.rounds.calls import WorkersGone, call_workers, round_timeout, timed_out
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+#: Seconds that closing waits for the workers to have dropped everything.
+CLOSE_TIMEOUT = 5.0
+
+_FAILED = ("error", "cancelled", "lost")
+
+
+class DataLost(RuntimeError):
+    """Data without lineage (scattered to the cluster, say) went down with its worker.
+
+    Attributes
+    ----------
+    keys : tuple of str
+        The futures that cannot be had any more.
+    """
+
+    def __init__(self, keys: Iterable[str], names: str) -> None:
+        self.keys = tuple(keys)
+        super().__init__(
+            f"{names}: cancelled or lost, and cannot be computed again. Data that was scattered "
+            "to the cluster is gone with its worker, and everything is after Client.restart() or "
+            "Client.cancel(); build the collection from files or by tasks, or load it again"
+        )
+
+
+def settle(
+    client: Client,
+    futures: Mapping[str, Future],
+    names: Mapping[str, str],
+    limit: float = float("inf"),
+) -> None:
+    """Wait until all futures are finished.
+
+    Parameters
+    ----------
+    client : Client
+        The client.
+    futures : mapping of str to Future
+        By key.
+    names : mapping of str to str
+        What the futures are in words, for errors.
+    limit : float, default=inf
+        Seconds that this may take.  Reading a chunk may take any time, but without any worker
+        for `round_timeout` seconds this fails in any case.
+
+    Raises
+    ------
+    Exception
+        Whatever the first task that failed has raised, with a note naming what it was.
+    DataLost
+        If a future was cancelled or cannot be computed again.
+    TimeoutError
+        If it took too long.
+    """
+    start = looked = staffed = time.monotonic()
+    pending = list(futures)
+    while True:
+        began = time.monotonic()
+        states = {key: futures[key].status for key in pending}
+        if any(status in _FAILED for status in states.values()):
+            _raise_failure(futures, names)
+        pending = [key for key, status in states.items() if status == "pending"]
+        if not pending:
+            return
+        now = time.monotonic()
+        if now - start > limit:
+            raise timed_out("a pass over the data", limit)
+        if now - looked > 1:
+            looked = now
+            if client.nthreads():
+                staffed = now
+            elif now - staffed > round_timeout():
+                raise timed_out("waiting for a worker", round_timeout())
+        # Looking at ten thousand futures is cheap; waiting for each of them (`as_completed`)
+        # costs more than computing them.
+        time.sleep(max(0.002, 4 * (now - began)))
+
+
+def _raise_failure(futures: Mapping[str, Future], names: Mapping[str, str]) -> None:
+    lost = []
+    for key, future in futures.items():
+        if future.status == "error":
+            error, trace = future.exception(), future.traceback()
+            name_chunk(error, names.get(key))
+            raise error.with_traceback(trace)
+        if future.status in _FAILED:
+            lost.append(key)
+    if lost:
+        raise DataLost(lost, ", ".join(names.get(key, key) for key in lost[:3]))
+
+
+def name_chunk(error: BaseException, name: str | None) -> None:
+    """Add a note to an error that says which chunk it comes from."""
+    if name is not None and not is_named(error):
+        error.add_note(f"raised in {name} (chunks are counted from 0)")
+
+
+def is_named(error: BaseException) -> bool:
+    """Return whether an error has a note that says where it was raised."""
+    return any(note.startswith("raised in ") for note in getattr(error, "__notes__", ()))
+
+
+def wait_until_gone(client: Client, fit: str) -> None:
+    """Wait, for some seconds at most, until the workers have nothing of a fit any more."""
+    deadline = time.monotonic() + CLOSE_TIMEOUT
+    pause = 0.002
+    while time.monotonic() < deadline:
+        workers = set(client.nthreads())
+        if not workers or not any(quietly(client, on_worker.leftovers, fit, workers).values()):
+            return
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
+
+
+def quietly(client: Client, function: object, fit: str, workers: set[str]) -> dict[str, object]:
+    """Call a function on workers that may be gone already."""
+    if not workers:
+        return {}
+    try:
+        return call_workers(
+            client,
+            function,  # type: ignore[arg-type]
+            fit,
+            workers=workers,
+            what="closing",
+            timeout=CLOSE_TIMEOUT,
+        )
+    except (WorkersGone, TimeoutError):
+        return {}

@@ -1,0 +1,244 @@
+"""The one loop: rounds, stopping rules, time limit, history and messages of every solver.
+
+A solver is a class of *steps* for one problem.  A step says what it wants to know next (its
+``query``) and is told the answer; it never sees the data.  The loop asks for all problems of the
+batch in one pass and lets those leave that are done.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dask_dml.penalties import ElasticNet
+from dask_dml.problems import Evaluation, Frame, Objective, Query
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop.
+
+    Attributes
+    ----------
+    max_iter : int
+        Iterations of one problem.
+    tol : float
+        Relative duality gap, or relative optimality where no gap exists.
+    deadline : float
+        `time.monotonic` value after which no further iteration begins.
+    report : callable or None
+        Called with one line of text per round.
+    """
+
+    max_iter: int
+    tol: float
+    deadline: float = math.inf
+    report: Callable[[str], None] | None = None
+
+
+class Step(Protocol):
+    """One problem's side of the loop.
+
+    Attributes
+    ----------
+    query : Query
+        What is to be evaluated in the next round.
+    current : Evaluation
+        The iterate that the step stands at, once it has been told one.
+    n_iter : int
+        Iterations so far; an evaluation that only rejects a trial is none.
+    stalled : bool
+        Set when no further progress is possible.
+    optimality : float
+        Size of the gradient step that is left, relative to the first; the stopping rule where
+        there is no duality gap.
+    """
+
+    query: Query
+    current: Evaluation
+    n_iter: int
+    stalled: bool
+    optimality: float
+
+    def tell(self, evaluation: Evaluation) -> None:
+        """Take the answer to ``query`` and set the next one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where one problem ended.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (n_features,)
+        Coefficients.
+    intercept : float
+        Intercept relative to the means of the frame.
+    objective : float
+        Objective reached.
+    relative_gap : float
+        Relative duality gap reached; infinite where none exists.
+    optimality : float
+        Relative optimality reached.
+    n_iter : int
+        Iterations.
+    converged : bool
+        Whether the tolerance was met.
+    curve : list of float
+        Objective at the start and after every iteration.
+    """
+
+    coef: np.ndarray
+    intercept: float
+    objective: float
+    relative_gap: float
+    optimality: float
+    n_iter: int
+    converged: bool
+    curve: list[float]
+
+
+def minimise(objective: Objective, steps: Sequence[Step], limits: Limits) -> list[Outcome]:
+    """Run the steps of all problems, a pass over the data per round, until each is done.
+
+    Parameters
+    ----------
+    objective : Objective
+        Evaluates the queries.
+    steps : sequence of Step
+        One per problem of the objective, in its order.
+    limits : Limits
+        Stopping rules.
+
+    Returns
+    -------
+    outcomes : list of Outcome
+        One per problem.
+    """
+    outcomes: dict[int, Outcome] = {}
+    curves: dict[int, list[float]] = {number: [] for number in range(len(steps))}
+    active = dict(enumerate(steps))
+    n_rounds = 0
+    while active:
+        answers = objective.evaluate({number: step.query for number, step in active.items()})
+        n_rounds += 1
+        late = time.monotonic() > limits.deadline or n_rounds > 20 * (limits.max_iter + 1)
+        for number, step in list(active.items()):
+            before = step.n_iter
+            step.tell(answers[number])
+            if step.n_iter > before or not curves[number]:
+                curves[number].append(step.current.objective)
+            met = _met(step, objective.problems[number].penalty, limits.tol)
+            if met or late or step.stalled or step.n_iter >= limits.max_iter:
+                outcomes[number] = _outcome(step, met, curves[number])
+                del active[number]
+        if limits.report is not None:
+            limits.report(_line(n_rounds, steps))
+    return [outcomes[number] for number in range(len(steps))]
+
+
+def _met(step: Step, penalty: ElasticNet, tol: float) -> bool:
+    evaluation = step.current
+    if evaluation.relative_gap <= tol:
+        return True
+    if penalty.l1 > 0.0 or penalty.l2 > 0.0:
+        return False
+    # No penalty, no bound: what is left is the size of the gradient, and the price of smoothing.
+    return step.optimality <= tol and evaluation.slack <= tol * max(evaluation.objective, 0.0)
+
+
+def _outcome(step: Step, met: bool, curve: list[float]) -> Outcome:
+    e = step.current
+    return Outcome(
+        coef=e.query.coef,
+        intercept=e.query.intercept,
+        objective=e.objective,
+        relative_gap=e.relative_gap,
+        optimality=step.optimality,
+        n_iter=step.n_iter,
+        converged=met,
+        curve=curve,
+    )
+
+
+def _line(n_rounds: int, steps: Sequence[Step]) -> str:
+    total = sum(step.current.objective for step in steps)
+    gap = max(step.current.relative_gap for step in steps)
+    left = f"gap {gap:.2e}" if np.isfinite(gap) else (
+        f"optimality {max(step.optimality for step in steps):.2e}"
+    )  # fmt: skip
+    return f"round {n_rounds}: objective {total:.10g}, {left}"
+
+
+class Continuation:
+    """Takes the smoothing width down as the smoothed problem gets solved.
+
+    Parameters
+    ----------
+    target : float
+        Width of the loss proper; zero for a kink.
+    start : float
+        First width.
+    factor : float, default=0.2
+        What the width is multiplied by.
+    """
+
+    def __init__(self, target: float, start: float, factor: float = 0.2) -> None:
+        self.target = target
+        self.factor = factor
+        self.width = max(target, start) if np.isfinite(target) else target
+        self._least = 1e-13 * self.width
+
+    @property
+    def done(self) -> bool:
+        """Whether no smaller width is left."""
+        return self.width <= max(self.target, self._least)
+
+    def narrow(self, left: float, slack: float) -> bool:
+        """Take the width down if what is left to gain is less than what the width costs."""
+        if self.done or left > slack:
+            return False
+        self.width = max(self.target, self.factor * self.width)
+        return True
+
+
+class Scaling:
+    """Coordinates in which columns of very different size look alike.
+
+    Parameters
+    ----------
+    frame : Frame
+        Spread of the columns.
+    curvature : float
+        Curvature of the loss.
+    penalty : ElasticNet
+        Its L2 part adds to the curvature of every coordinate.
+    fit_intercept : bool
+        Whether the last coordinate is an intercept.
+    """
+
+    def __init__(
+        self, frame: Frame, curvature: float, penalty: ElasticNet, *, fit_intercept: bool
+    ) -> None:
+        diagonal = curvature * frame.spread**2 + penalty.l2
+        self.scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+        self.intercept_scale = math.sqrt(curvature)
+        self.fit_intercept = fit_intercept
+
+    def pack(self, coef: np.ndarray, intercept: float) -> np.ndarray:
+        """Return scaled coordinates, intercept last."""
+        return np.append(coef * self.scale, intercept * self.intercept_scale)
+
+    def unpack(self, v: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return coefficients and intercept."""
+        return v[:-1] / self.scale, float(v[-1] / self.intercept_scale)
+
+    def gradient(self, gradient: np.ndarray, intercept_gradient: float) -> np.ndarray:
+        """Return the gradient with respect to the scaled coordinates."""
+        return np.append(gradient / self.scale, intercept_gradient / self.intercept_scale)

@@ -1,0 +1,214 @@
+"""Squared error from sufficient statistics: one pass, then everything happens on the driver.
+
+Second moments lose digits with the square of X's condition number.  So a pass that computes a
+true gradient refines the answer where the (column-scaled) condition number is large, and where
+it is too large for that the triangular factor of X itself (TSQR) takes the moments' place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dask_dml import passes
+from dask_dml.partials import Statistics
+from dask_dml.problems import Evaluation, Objective, Query, relative_gap
+from dask_dml.rounds.base import Rounds
+from dask_dml.solvers.base import Outcome
+from dask_dml.solvers.quadratic import condition, minimise_quadratic, symmetric
+
+#: Condition number of the scaled, penalised second moments above which a refining pass pays.
+REFINE_ABOVE = 1e6
+#: Above this the moments have lost too much for refinement to bring back.
+FACTORISE_ABOVE = 1e12
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """The data term of squared error in a frame: ``w'Bw/2 - c'w + half the target's square``.
+
+    Attributes
+    ----------
+    B : ndarray of shape (n_features, n_features)
+        Mean second moments of X.
+    c : ndarray of shape (n_features, n_outputs)
+        Mean products of X and the targets.
+    target_square : ndarray of shape (n_outputs,)
+        Mean squares of the targets.
+    """
+
+    B: np.ndarray
+    c: np.ndarray
+    target_square: np.ndarray
+
+    @classmethod
+    def of(cls, statistics: Statistics, *, centred: bool) -> Quadratic:
+        """Return the quadratic in centred or in raw coordinates."""
+        weight = statistics.weight
+        B = symmetric(statistics.products) / weight
+        c = statistics.cross / weight
+        square = statistics.target_square / weight
+        if not centred:
+            B = B + np.outer(statistics.mean, statistics.mean)
+            c = c + np.outer(statistics.mean, statistics.target_mean)
+            square = square + statistics.target_mean**2
+        return cls(B, c, square)
+
+
+def solve(
+    rounds: Rounds, quadratic: Quadratic, objective: Objective, starts: np.ndarray, tol: float
+) -> list[Outcome]:
+    """Minimise squared error plus an elastic net for all problems of a batch.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The data, for the passes that a bad condition asks for.
+    quadratic : Quadratic
+        Sufficient statistics in the objective's frame.
+    objective : Objective
+        The batch.
+    starts : ndarray of shape (n_problems, n_features)
+        Where coordinate descent begins (L1 penalties only).
+    tol : float
+        Relative duality gap that counts as converged.
+
+    Returns
+    -------
+    outcomes : list of Outcome
+        One per problem.
+    """
+    l2 = max(problem.penalty.l2 for problem in objective.problems)
+    conditioned = condition(quadratic.B, np.full(len(quadratic.B), l2))
+    if conditioned > FACTORISE_ABOVE:
+        factor = _factorise(rounds, objective)
+        return [_from_factor(objective, number, factor, tol) for number in range(len(starts))]
+    coefs = {
+        number: _minimise(objective, number, quadratic.B, quadratic.c, start)
+        for number, start in enumerate(starts)
+    }
+    if conditioned <= REFINE_ABOVE:
+        return [
+            _outcome(objective, number, quadratic, coef, tol) for number, coef in coefs.items()
+        ]
+    answers = objective.evaluate({number: Query(coef, 0.0) for number, coef in coefs.items()})
+    refined = {}
+    for number, answer in answers.items():
+        linear = quadratic.B @ answer.query.coef - answer.gradient
+        coef = _minimise(objective, number, quadratic.B, linear[:, None], answer.query.coef, 0)
+        refined[number] = Query(coef, -answer.intercept_gradient)
+    final = objective.evaluate(refined)
+    return [_better(answers[number], final[number], tol) for number in sorted(final)]
+
+
+def _minimise(
+    objective: Objective,
+    number: int,
+    B: np.ndarray,
+    c: np.ndarray,
+    start: np.ndarray,
+    column: int | None = None,
+) -> np.ndarray:
+    problem = objective.problems[number]
+    p = len(B)
+    linear = c[:, problem.column if column is None else column]
+    l1, l2 = np.full(p, problem.penalty.l1), np.full(p, problem.penalty.l2)
+    return minimise_quadratic(B, linear, l1, l2, start)
+
+
+def _outcome(
+    objective: Objective, number: int, quadratic: Quadratic, coef: np.ndarray, tol: float
+) -> Outcome:
+    problem = objective.problems[number]
+    gradient = quadratic.B @ coef - quadratic.c[:, problem.column]
+    square = quadratic.target_square[problem.column]
+    value = 0.5 * float(square + coef @ (gradient - quadratic.c[:, problem.column]))
+    total = max(value, 0.0) + problem.penalty.value(coef)
+    return _finished(objective, number, coef, gradient, total, tol)
+
+
+def _finished(
+    objective: Objective,
+    number: int,
+    coef: np.ndarray,
+    gradient: np.ndarray,
+    total: float,
+    tol: float,
+) -> Outcome:
+    """Return the outcome with the gap of squared error, whose dual is always feasible."""
+    penalty = objective.problems[number].penalty
+    spread = objective.frame.spread
+    left = penalty.subgradient(coef, gradient) / np.where(spread > 0.0, spread, 1.0)
+    target_spread = objective.frame.target_spread[objective.problems[number].column]
+    optimality = float(np.abs(left).max(initial=0.0)) / max(float(target_spread), 1e-300)
+    scale = penalty.dual_scale(gradient)
+    # Scaling the residuals by s costs (1 - s)**2 times half their mean square.
+    gap = (1.0 - scale) ** 2 * total + penalty.fenchel_gap(coef, scale * gradient)
+    gap = relative_gap(total, gap, objective.floor(number))
+    met = gap <= tol or (penalty.l1 == 0.0 == penalty.l2)
+    return Outcome(coef, 0.0, total, gap, optimality, 1, met, [total])
+
+
+def _better(first: Evaluation, second: Evaluation, tol: float) -> Outcome:
+    e = second if second.objective <= first.objective else first
+    finite = np.isfinite(e.relative_gap)
+    return Outcome(
+        e.query.coef,
+        e.query.intercept,
+        e.objective,
+        e.relative_gap,
+        np.inf,
+        2,
+        e.relative_gap <= tol if finite else True,
+        [first.objective, e.objective],
+    )
+
+
+def _factorise(rounds: Rounds, objective: Objective) -> np.ndarray:
+    frame = objective.frame
+    centre = passes.Centre(frame.mean, frame.target_mean, objective.units)
+    return rounds.map_reduce(passes.triangle, centre).factor
+
+
+def _from_factor(objective: Objective, number: int, factor: np.ndarray, tol: float) -> Outcome:
+    """Solve one problem from the triangular factor, rank by the rule of least squares."""
+    problem, frame = objective.problems[number], objective.frame
+    p = len(frame.mean)
+    R = factor[:, :p] / np.sqrt(frame.weight)
+    z = factor[:, p + problem.column] / np.sqrt(frame.weight)
+    U, values, Vt = np.linalg.svd(R, full_matrices=False)
+    l1, l2 = problem.penalty.l1, problem.penalty.l2
+    if l1 > 0.0:
+        B = R.T @ R
+        coef = np.zeros(p)
+        for _ in range(3):  # the residual, not the products, has the digits
+            linear = B @ coef + R.T @ (z - R @ coef)
+            coef = minimise_quadratic(B, linear, np.full(p, l1), np.full(p, l2), coef)
+    else:
+        tiny = max(frame.n_rows, p) * np.finfo(np.float64).eps * values.max(initial=0.0)
+        kept = values > tiny
+        filtered = np.zeros_like(values)
+        filtered[kept] = values[kept] / (values[kept] ** 2 + l2)
+        coef = Vt.T @ (filtered * (U.T @ z))
+    residual = z - R @ coef
+    total = 0.5 * float(residual @ residual) + problem.penalty.value(coef)
+    return _finished(objective, number, coef, -R.T @ residual, total, tol)
+
+
+def least_squares(quadratic: Quadratic, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
+    """Return ridge solutions for all problems and the root mean squares of their residuals.
+
+    The start of solvers of other losses; a trace of ridge keeps it finite whatever X is.
+    """
+    p = len(quadratic.B)
+    l2 = np.full(p, 1e-10 * float(np.trace(quadratic.B)) / max(p, 1))
+    coefs, spreads = [], []
+    for problem in objective.problems:
+        strength = l2 + problem.penalty.l2
+        c = quadratic.c[:, problem.column]
+        coef = minimise_quadratic(quadratic.B, c, np.zeros(p), strength, np.zeros(p))
+        square = quadratic.target_square[problem.column] + coef @ (quadratic.B @ coef - 2.0 * c)
+        coefs.append(coef)
+        spreads.append(np.sqrt(max(float(square), 0.0)))
+    return np.array(coefs), np.array(spreads)

@@ -1,0 +1,76 @@
+"""Clusters that the whole test session shares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+from distributed import Client, LocalCluster
+from hypothesis import HealthCheck, settings
+
+# The function-scoped `client` only makes a shared client the current one.
+settings.register_profile(
+    "dask_dml",
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("dask_dml")
+
+
+def _connected(*, processes: bool) -> Iterator[Client]:
+    with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=processes,
+            dashboard_address=None,
+            memory_limit="2 GiB" if processes else 0,
+            **({"host": "127.0.0.1"} if processes else {}),
+        ) as cluster,
+        # Not the default client: a test that asks for none must find none.
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="session")
+def thread_cluster() -> Iterator[Client]:
+    """A client of two one-thread workers in this process, which is not the current client."""
+    yield from _connected(processes=False)
+
+
+@pytest.fixture(scope="session")
+def process_cluster() -> Iterator[Client]:
+    """A client of two one-thread workers in processes, which is not the current client."""
+    yield from _connected(processes=True)
+
+
+@pytest.fixture
+def client(thread_cluster: Client) -> Iterator[Client]:
+    """The current client: two one-thread workers in this process."""
+    yield from _current(thread_cluster)
+
+
+@pytest.fixture
+def process_client(process_cluster: Client) -> Iterator[Client]:
+    """The current client: two one-thread workers in processes of their own."""
+    yield from _current(process_cluster)
+
+
+def _current(client: Client) -> Iterator[Client]:
+    with client.as_current():
+        yield client
+    assert not leftovers(client), "the test left data of the package on the cluster"
+
+
+def leftovers(client: Client) -> list[str]:
+    """Return the keys and sessions of the package that are on the workers."""
+    found = [key for keys in client.has_what().values() for key in keys]
+    found += [session for here in client.run(_sessions).values() for session in here]
+    return [str(key) for key in found if "dask_dml-" in str(key)]
+
+
+def _sessions() -> list[str]:
+    worker = sys.modules.get("dask_dml.rounds.worker")
+    return [] if worker is None else [f"dask_dml-session-{key}" for key in worker.open_fits()]

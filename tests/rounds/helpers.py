@@ -1,0 +1,72 @@
+"""Shard functions and inputs for the tests; processes of workers import this module."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import pairwise
+
+import dask
+import numpy as np
+
+from dask_dml.chunks import Chunks
+from dask_dml.rounds.worker import Answer
+
+
+def column_sums(shard, broadcast):
+    scale = 1.0 if broadcast is None else broadcast
+    return scale * sum(block.X.sum(axis=0) for block in shard.blocks)
+
+
+def numbered(shard, broadcast):
+    return [(shard.number, [chunk for block in shard.blocks for chunk, _ in block.origin])]
+
+
+def slow_sums(shard, broadcast):
+    time.sleep(broadcast)
+    return column_sums(shard, None)
+
+
+def failing(shard, broadcast):
+    if shard.number == broadcast:
+        raise LookupError("no such thing")
+    return 0.0
+
+
+def counting(shard, state, broadcast):
+    """State counts the updates; the partial is a vector whose entries tell which were made."""
+    state = 0 if state is None else state
+    return state + 1, float(shard.n_rows) * (state + 1) * broadcast
+
+
+def to_chunks(X, y, cuts, weight=None, lazy=True):
+    """Cut arrays at the given rows."""
+    bounds = [0, *cuts, len(X)]
+    pieces = [slice(a, b) for a, b in pairwise(bounds)]
+    wrap = dask.delayed(np.asarray, pure=False) if lazy else np.asarray
+    return Chunks(
+        X=[wrap(X[piece]) for piece in pieces],
+        y=[wrap(y[piece]) for piece in pieces],
+        weight=None if weight is None else [wrap(weight[piece]) for piece in pieces],
+        lazy=lazy,
+        n_features=X.shape[1],
+        n_outputs=1,
+        multi_output=False,
+        dtype=np.dtype(X.dtype),
+        feature_names=None,
+        nbytes=float(X.nbytes),
+    )
+
+
+def slow_counting(shard, state, broadcast):
+    time.sleep(broadcast)
+    return counting(shard, state, 1.0)
+
+
+async def forgetful(fit, function, broadcast, dask_worker):
+    """Answer like a worker that has just been started anew."""
+    return Answer(missing=None)
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("dask_dml-")]
