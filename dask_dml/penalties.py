@@ -35,8 +35,11 @@ class ElasticNet:
         return np.where(w == 0.0, at_zero, smooth + self.l1 * np.sign(w))
 
     def dual_scale(self, gradient: np.ndarray) -> float:
-        """Return the factor that takes ``gradient`` into the domain of the conjugate."""
-        if self.l2 > 0.0:
+        """Return the factor that takes ``gradient`` into the domain of the conjugate.
+
+        One without a penalty: then the domain is the single point zero.
+        """
+        if self.l2 > 0.0 or self.l1 == 0.0:
             return 1.0
         largest = float(np.abs(gradient).max(initial=0.0))
         return 1.0 if largest <= self.l1 else self.l1 / largest

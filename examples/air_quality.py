@@ -18,10 +18,11 @@ import sys
 import time
 from pathlib import Path
 
+import dask
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
-from dask.distributed import Client, LocalCluster
+from dask.distributed import Client, LocalCluster, wait
 from sklearn.linear_model import Ridge
 
 from dask_dml import DistributedGDRegressor
@@ -41,7 +42,7 @@ def read(folder: Path) -> dd.DataFrame:
     return dd.read_csv(
         str(folder / "PRSA_Data_*.csv"),
         usecols=["year", "month", "hour", TARGET, *MEASURED, "wd"],
-        dtype={TARGET: "float64", **dict.fromkeys(MEASURED, "float64"), "wd": "object"},
+        dtype={TARGET: "float64", **dict.fromkeys(MEASURED, "float64"), "wd": COMPASS},
         # One blank among the numbers would otherwise make a column text in one file only.
         na_values=[" "],
         # One partition must be one station: a gap is filled from the hours before it, and these
@@ -58,7 +59,6 @@ def prepare(station: pd.DataFrame) -> pd.DataFrame:
     hour = 2 * np.pi * station["hour"] / 24
     month = 2 * np.pi * (station["month"] - 1) / 12
     return station.assign(
-        wd=station["wd"].astype(COMPASS),
         hour_sin=np.sin(hour),
         hour_cos=np.cos(hour),
         month_sin=np.sin(month),
@@ -68,7 +68,7 @@ def prepare(station: pd.DataFrame) -> pd.DataFrame:
 
 
 def load(folder: Path) -> tuple[dd.DataFrame, dd.DataFrame]:
-    """Return the prepared training and test rows, as lazy dataframes."""
+    """Return the prepared training and test rows, held by the workers."""
     frame = read(folder).map_partitions(prepare)
     # North is the baseline that the other fifteen are compared with; the few hours whose wind is
     # still unknown count as baseline too.
@@ -83,7 +83,10 @@ def load(folder: Path) -> tuple[dd.DataFrame, dd.DataFrame]:
     def scale(part: pd.DataFrame) -> pd.DataFrame:
         return part.assign(**((part[MEASURED].fillna(mean) - mean) / std))
 
-    return train.map_partitions(scale), test.map_partitions(scale)
+    train, test = dask.persist(train.map_partitions(scale), test.map_partitions(scale))
+    # Reading the files is not to count as fitting time.
+    wait([train, test])
+    return train, test
 
 
 def objective(X: np.ndarray, y: np.ndarray, coef: np.ndarray, intercept: float) -> float:
@@ -91,8 +94,9 @@ def objective(X: np.ndarray, y: np.ndarray, coef: np.ndarray, intercept: float) 
     return 0.5 * np.mean((y - X @ coef - intercept) ** 2) + 0.5 * ALPHA * coef @ coef
 
 
-def report(model: DistributedGDRegressor, seconds: float) -> None:
-    print(f"fit: {seconds:.2f} s, solver {model.solver_!r}, {model.n_rounds_} passes over the data")
+def report(model: DistributedGDRegressor, seconds: list[float]) -> None:
+    print(f"solver {model.solver_!r}, passes over the data: {model.n_rounds_}")
+    print(f"first fit {seconds[0]:.2f} s, second fit {seconds[1]:.2f} s")
     print()
     print(f"{'intercept':<12} {model.intercept_:>10.3f}")
     order = np.argsort(-np.abs(model.coef_))
@@ -119,9 +123,12 @@ def run(folder: Path) -> None:
     X_test, y_test = test.drop(columns=TARGET), test[TARGET]
 
     model = DistributedGDRegressor(alpha=ALPHA)
-    start = time.perf_counter()
-    model.fit(X, y)
-    seconds = time.perf_counter() - start
+    seconds = []
+    # The first fit of a process also loads the compiled kernels; the second shows the work itself.
+    for _ in range(2):
+        start = time.perf_counter()
+        model.fit(X, y)
+        seconds.append(time.perf_counter() - start)
 
     X_local, y_local = dd.compute(X, y)
     print(f"{X_local.shape[0]:,} training rows x {X_local.shape[1]} columns, 2 workers")

@@ -62,7 +62,7 @@ def open_rounds(
     check_n_shards(n_shards)
     n_threads = count_threads(n_jobs)
     if not chunks.lazy:
-        return _local(_make_blocks(chunks), n_shards, n_threads, whole_chunks=False)
+        return _local(_make_blocks(chunks), n_shards, n_threads)
     if in_task():
         return _open_in_task(chunks, n_shards)
     client = current_client()
@@ -158,7 +158,7 @@ def _fetch_or_stream(
     blocks = fetch_blocks(chunks, client, n_threads, room) if _fits(chunks, room) else None
     if blocks is None:
         return StreamingRounds(chunks, client, n_shards, n_threads)
-    return _local(blocks, n_shards, n_threads, whole_chunks=True)
+    return _local(blocks, n_shards, n_threads, chunks.nbytes)
 
 
 def _make_blocks(chunks: Chunks) -> list[Block]:
@@ -178,11 +178,12 @@ def _make_blocks(chunks: Chunks) -> list[Block]:
 
 
 def _local(
-    blocks: Sequence[Block], n_shards: NumberOfShards, n_threads: int, *, whole_chunks: bool
+    blocks: Sequence[Block],
+    n_shards: NumberOfShards,
+    n_threads: int,
+    nbytes: float | None = None,
 ) -> LocalRounds:
-    return LocalRounds(
-        make_shards(blocks, n_shards, n_threads, whole_chunks=whole_chunks), n_threads
-    )
+    return LocalRounds(make_shards(blocks, n_shards, n_threads, nbytes), n_threads)
 
 
 class _Closing:

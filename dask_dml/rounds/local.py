@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from dask_dml.blocks import Block, Matrix, Shard, concatenate, frozen
 from dask_dml.rounds.base import ShardFunction, StateFunction, TreeSum
-from dask_dml.rounds.plan import NumberOfShards, check_rows, merge_runs, split_by_rows
+from dask_dml.rounds.plan import NumberOfShards, check_rows, merge_runs, split_chunks
 from dask_dml.rounds.threads import BlasLimit
 
 #: A thread with less data than this would be waited for longer than it helps.
@@ -122,7 +122,7 @@ class LocalRounds:
 
 
 def make_shards(
-    blocks: Sequence[Block], n_shards: NumberOfShards, n_threads: int, *, whole_chunks: bool
+    blocks: Sequence[Block], n_shards: NumberOfShards, n_threads: int, nbytes: float | None = None
 ) -> list[Shard]:
     """Group the blocks of this process into shards.
 
@@ -134,9 +134,9 @@ def make_shards(
         None makes one shard per thread, fewer where there is little data.
     n_threads : int
         Number of threads.
-    whole_chunks : bool
-        Whether a given number of shards is made of whole blocks, as on a cluster, instead of
-        equal numbers of rows.
+    nbytes : float or None, default=None
+        Where given (`Chunks.nbytes`), a number of shards is made of whole blocks, as on a
+        cluster; otherwise of equal numbers of rows.
 
     Returns
     -------
@@ -149,13 +149,13 @@ def make_shards(
         If there are no rows.
     """
     n_features = blocks[0].n_features if blocks else 0
-    blocks = [block for block in blocks if block.n_rows]
+    everything, blocks = blocks, [block for block in blocks if block.n_rows]
     check_rows(len(blocks), n_features)
     if n_shards == "blocks":
         return [Shard(number, (block,)) for number, block in enumerate(blocks)]
-    if n_shards is not None and whole_chunks:
-        ranges = split_by_rows([block.n_rows for block in blocks], n_shards)
-        groups = [[blocks[position] for position in run] for run in ranges]
+    if n_shards is not None and nbytes is not None:
+        parts = split_chunks([block.n_rows for block in everything], nbytes, n_shards)
+        groups = [[everything[number] for number in part] for part in parts]
     else:
         if n_shards is None:
             size = sum(block.nbytes for block in blocks)

@@ -14,11 +14,19 @@ from dask_dml.rounds.plan import (
     NumberOfShards,
     Piece,
     check_rows,
+    group_chunks,
     merge_runs,
     plan_shards,
     rehome,
 )
-from dask_dml.rounds.tasks import PREFIX, chunk_name, chunk_tasks, merge_blocks, to_block
+from dask_dml.rounds.tasks import (
+    PREFIX,
+    chunk_tasks,
+    group_name,
+    group_tasks,
+    merge_blocks,
+    to_block,
+)
 from dask_dml.rounds.waiting import settle
 
 if TYPE_CHECKING:
@@ -110,11 +118,19 @@ class Placement:
         self._drop(set(full) - used)
 
     def _compute_blocks(self, chunks: Chunks) -> list[str]:
-        """Turn every chunk into a block, each where Dask finds best."""
-        numbers = range(len(chunks.X))
-        keys = [f"{PREFIX}chunk-{self.fit}-{number}" for number in numbers]
-        tasks = chunk_tasks(chunks, to_block, keys, dict.fromkeys(numbers, ()))
-        self._names = {key: chunk_name(number) for number, key in enumerate(keys)}
+        """Turn the chunks into blocks, each where Dask finds best."""
+        n_chunks = len(chunks.X)
+        groups = (
+            [range(number, number + 1) for number in range(n_chunks)]
+            if self.n_shards == "blocks"
+            else group_chunks(n_chunks, chunks.nbytes)
+        )
+        keys = [f"{PREFIX}chunk-{self.fit}-{group[0]}" for group in groups]
+        if len(groups) == n_chunks:
+            tasks = chunk_tasks(chunks, to_block, keys, dict.fromkeys(range(n_chunks), ()))
+        else:
+            tasks = group_tasks(chunks, groups, keys)
+        self._names = {key: group_name(group) for key, group in zip(keys, groups, strict=True)}
         self._futures.update(zip(keys, self.client.compute(tasks), strict=True))
         self._settle(keys)
         return keys

@@ -13,6 +13,9 @@ SMALL_BLOCK = 4 * 2**20
 #: Merged blocks stay below this size, so that they can still be moved and spilled piecemeal.
 MERGED_BLOCK = 64 * 2**20
 
+#: Beyond this number small chunks are read several by a task.
+MANY_CHUNKS = 2000
+
 NumberOfShards: TypeAlias = int | Literal["blocks"] | None
 
 
@@ -93,6 +96,55 @@ def split_by_rows(rows: Sequence[int], n_parts: int) -> list[range]:
         left -= taken
         start = stop
     return ranges
+
+
+def group_chunks(n_chunks: int, nbytes: float) -> list[range]:
+    """Group consecutive chunks where there are too many small ones to have a task each.
+
+    A task costs Dask a millisecond or more.  The groups depend on the input alone, so that the
+    shards of all engines are made of the same rows.
+
+    Parameters
+    ----------
+    n_chunks : int
+        Number of chunks.
+    nbytes : float
+        Memory of all of them; nan where unknown, which makes each chunk a group.
+
+    Returns
+    -------
+    groups : list of range
+        Numbers of chunks.
+    """
+    size = 1
+    if n_chunks > MANY_CHUNKS and nbytes / n_chunks < SMALL_BLOCK:
+        size = min(-(-n_chunks // MANY_CHUNKS), MERGED_BLOCK // SMALL_BLOCK)
+    return [range(start, min(start + size, n_chunks)) for start in range(0, n_chunks, size)]
+
+
+def split_chunks(rows: Sequence[int], nbytes: float, n_parts: int) -> list[list[int]]:
+    """Cut chunks, some of them perhaps empty, into contiguous parts of about equally many rows.
+
+    Parameters
+    ----------
+    rows : sequence of int
+        Rows of each chunk.
+    nbytes : float
+        Memory of all of them, see `group_chunks`.
+    n_parts : int
+        Number of parts wanted.
+
+    Returns
+    -------
+    parts : list of list of int
+        Numbers of the chunks that have rows.
+    """
+    groups = [[n for n in group if rows[n]] for group in group_chunks(len(rows), nbytes)]
+    groups = [group for group in groups if group]
+    return [
+        [number for position in run for number in groups[position]]
+        for run in split_by_rows([sum(rows[n] for n in group) for group in groups], n_parts)
+    ]
 
 
 def merge_runs(

@@ -11,7 +11,7 @@ from dask.delayed import Delayed, delayed
 from dask_dml.rounds.base import ShardFunction, StateFunction, StateLost, TreeSum
 from dask_dml.rounds.calls import round_timeout
 from dask_dml.rounds.graphs import ClusterGraphs, Graphs, ThreadGraphs
-from dask_dml.rounds.plan import NumberOfShards, check_n_shards, check_rows, split_by_rows
+from dask_dml.rounds.plan import NumberOfShards, check_n_shards, check_rows, split_chunks
 from dask_dml.rounds.tasks import (
     PREFIX,
     add_up,
@@ -99,14 +99,13 @@ class StreamingRounds:
             check_rows(len(full), chunks.n_features)
             if n_shards is None:
                 n_shards = self._graphs.n_threads()
-            ranges = split_by_rows(
-                [rows[number] for number in full],
-                len(full) if n_shards == "blocks" else int(n_shards),
-            )
         except BaseException:
             self.close()
             raise
-        self._shards = [[full[position] for position in run] for run in ranges]
+        if n_shards == "blocks":
+            self._shards = [[number] for number in full]
+        else:
+            self._shards = split_chunks(rows, chunks.nbytes, int(n_shards))
         self.shard_rows = tuple(sum(rows[number] for number in shard) for shard in self._shards)
 
     def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:

@@ -19,6 +19,13 @@ def chunk_name(number: int) -> str:
     return f"chunk {number} of the input"
 
 
+def group_name(group: range) -> str:
+    """Return consecutive chunks in words."""
+    if len(group) == 1:
+        return chunk_name(group[0])
+    return f"one of the chunks {group[0]} to {group[-1]} of the input"
+
+
 def chunk_tasks(
     chunks: Chunks,
     function: Callable[..., Any],
@@ -38,11 +45,7 @@ def chunk_tasks(
     extra : mapping of int to tuple
         Further arguments by the number of the chunk; other chunks get no task.
     """
-    spec = {
-        "n_features": chunks.n_features,
-        "n_outputs": chunks.n_outputs,
-        "dtype": chunks.dtype,
-    }
+    spec = _spec(chunks)
     task = delayed(function, pure=False, traverse=False)
     weight = chunks.weight
     return [
@@ -59,9 +62,47 @@ def chunk_tasks(
     ]
 
 
+def group_tasks(chunks: Chunks, groups: Sequence[range], keys: Sequence[str]) -> list[Delayed]:
+    """Return a task for each group of consecutive chunks that makes them one block."""
+    task = delayed(to_blocks, pure=False, traverse=False)
+    weight = chunks.weight if chunks.weight is not None else [None] * len(chunks.X)
+    return [
+        task(
+            chunks.X[group.start : group.stop],
+            chunks.y[group.start : group.stop],
+            weight[group.start : group.stop],
+            list(group),
+            _spec(chunks),
+            dask_key_name=key,
+        )
+        for group, key in zip(groups, keys, strict=True)
+    ]
+
+
+def _spec(chunks: Chunks) -> dict[str, Any]:
+    return {
+        "n_features": chunks.n_features,
+        "n_outputs": chunks.n_outputs,
+        "dtype": chunks.dtype,
+    }
+
+
 def to_block(X: Any, y: Any, weight: Any, number: int, spec: Mapping[str, Any]) -> Block:
     """Convert a chunk to a block."""
-    return make_block(X, y, weight, number=number, **spec)
+    with _Named(number):
+        return make_block(X, y, weight, number=number, **spec)
+
+
+def to_blocks(
+    Xs: Sequence[Any],
+    ys: Sequence[Any],
+    weights: Sequence[Any],
+    numbers: Sequence[int],
+    spec: Mapping[str, Any],
+) -> Block:
+    """Convert consecutive chunks to one block."""
+    blocks = [to_block(*chunk, spec) for chunk in zip(Xs, ys, weights, numbers, strict=True)]
+    return concatenate([block for block in blocks if block.n_rows] or blocks[:1])
 
 
 def count_rows(X: Any, y: Any, weight: Any, number: int, spec: Mapping[str, Any]) -> int:

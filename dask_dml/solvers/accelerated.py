@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from dask_dml.problems import Evaluation, Problem, Query
-from dask_dml.solvers.base import Continuation, Scaling
+from dask_dml.solvers.base import Continuation, Scaling, left_to_gain, relative_optimality
 
 
 class AcceleratedStep:
@@ -45,7 +45,6 @@ class AcceleratedStep:
         self._metric = np.append(scaling.scale, scaling.intercept_scale) ** 2
         self._free = np.append(np.ones(len(coef)), float(scaling.fit_intercept))
         self._lipschitz = 1.0
-        self._bend = problem.loss.max_curvature(self.continuation.width)
         self._first_norm: float | None = None
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         self._best: tuple[float, np.ndarray] | None = None
@@ -72,14 +71,11 @@ class AcceleratedStep:
         norm = float(np.linalg.norm(moved))
         if self._first_norm is None:
             self._first_norm = norm
-        self.optimality = norm / self._first_norm if self._first_norm > 0.0 else 0.0
-        left = e.gap - e.slack if np.isfinite(e.gap) else norm**2
+        self.optimality = relative_optimality(self.problem, e, norm, self._first_norm)
+        left = left_to_gain(e, norm)
         if self.continuation.narrow(left, e.slack):
             self._restart(x)
             self._best = self._last = None
-            bend = self.problem.loss.max_curvature(self.continuation.width)
-            self._lipschitz *= bend / self._bend
-            self._bend = bend
         elif float((self._metric * (z - x)) @ (x - self._x)) > 0.0:
             self._restart(x)
         else:

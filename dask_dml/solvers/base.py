@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from dask_dml.penalties import ElasticNet
-from dask_dml.problems import Evaluation, Frame, Objective, Query
+from dask_dml.problems import Evaluation, Frame, Objective, Problem, Query
 
 
 @dataclass(frozen=True)
@@ -206,6 +206,28 @@ class Continuation:
             return False
         self.width = max(self.target, self.factor * self.width)
         return True
+
+
+def left_to_gain(e: Evaluation, norm: float) -> float:
+    """Return how far the smoothed problem is from its optimum, about.
+
+    Where there is no duality gap, the gradient's ``norm`` in scaled coordinates and the loss's
+    curvature tell; the factor allows for directions that bend a hundred times less.
+    """
+    if np.isfinite(e.gap):
+        return e.gap - e.slack
+    return 100.0 * norm**2 / e.curvature if e.curvature > 0.0 else np.inf
+
+
+def relative_optimality(problem: Problem, e: Evaluation, norm: float, first: float) -> float:
+    """Return the stopping measure of problems without a duality gap.
+
+    The gradient's norm relative to its start; near a kink gradients jump, and what is left to
+    gain, relative to the objective, takes their place.
+    """
+    if problem.loss.bounded_slope:
+        return left_to_gain(e, norm) / max(e.objective, 1e-300)
+    return norm / first if first > 0.0 else 0.0
 
 
 class Scaling:

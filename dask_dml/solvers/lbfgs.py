@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from dask_dml.problems import Evaluation, Problem, Query
-from dask_dml.solvers.base import Continuation, Scaling
+from dask_dml.solvers.base import Continuation, Scaling, left_to_gain, relative_optimality
 
 #: Correction pairs that are kept.
 MEMORY = 20
@@ -70,7 +70,7 @@ class LBFGSStep:
         norm = float(np.linalg.norm(gradient))
         if self._first_norm is None:
             self._first_norm = norm
-        self.optimality = norm / self._first_norm if self._first_norm > 0.0 else 0.0
+        self.optimality = relative_optimality(self.problem, evaluation, norm, self._first_norm)
         if self._narrowed(evaluation, norm):
             return
         self._direction = self._two_loops(gradient)
@@ -87,8 +87,7 @@ class LBFGSStep:
         return max(float(np.linalg.norm(self._gradient_here)), float(np.linalg.norm(self._v)))
 
     def _narrowed(self, e: Evaluation, norm: float) -> bool:
-        # The gradient's norm bounds what is left to gain where there is no duality gap.
-        left = e.gap - e.slack if np.isfinite(e.gap) else norm**2
+        left = left_to_gain(e, norm)
         if not self.continuation.narrow(left, e.slack):
             return False
         self._pairs.clear()

@@ -15,7 +15,10 @@ import numpy as np
 
 from dask_dml.problems import Evaluation, Problem, Query
 from dask_dml.solvers.base import Continuation
-from dask_dml.solvers.quadratic import minimise_quadratic, symmetric
+from dask_dml.solvers.quadratic import minimise_quadratic, solve_smooth, symmetric
+
+#: Damping relative to the second moments that is kept when all goes well.
+_LEAST_DAMPING = 1e-6
 
 
 class NewtonStep:
@@ -61,59 +64,109 @@ class NewtonStep:
         self._metric[p:, p:] = 1.0
         self._l1 = np.append(np.full(p, problem.penalty.l1), 0.0)[: self._free]
         self._l2 = np.append(np.full(p, problem.penalty.l2), 0.0)[: self._free]
-        self._damping = 1e-6
-        self._value = np.inf
-        self._predicted = np.inf
+        self._damping = _LEAST_DAMPING
+        self._length = 1.0
+        self._bend: float | None = None
         self._fresh = True
 
     def tell(self, evaluation: Evaluation) -> None:
         """Take the evaluation of a trial point."""
         value = evaluation.value + self.problem.penalty.value(evaluation.query.coef)
         if not self._fresh:
-            gained = (self._value - value) / self._predicted if self._predicted > 0.0 else 0.0
-            if not gained > 1e-4:
-                self._reject(value)
+            if not value <= self._value - 1e-4 * self._length * self._predicted:
+                self._shorten(evaluation)
                 return
-            if gained > 0.75:
-                self._damping = max(0.25 * self._damping, 1e-9)
-            elif gained < 0.25:
-                self._damping *= 4.0
-        first = not hasattr(self, "current")
-        self.n_iter += 0 if first else 1
+            self._adapt(value)
+        self.n_iter += 1 if hasattr(self, "current") else 0
         self._fresh = False
         self.current, self._value = evaluation, value
         self._advance()
 
-    def _reject(self, value: float) -> None:
-        # What rounding hides cannot be gained.
-        if self._predicted <= 1e-15 * abs(self._value) or self._damping > 1e12:
-            if self.continuation.narrow(0.0, np.inf):
-                self._fresh = True
-                e = self.current.query
-                self.query = Query(e.coef, e.intercept, self.continuation.width, hessian=True)
-            else:
-                self.stalled = True
+    def _adapt(self, value: float) -> None:
+        """Trust the Hessian more where the model was right, less where the step was cut."""
+        gained = (self._value - value) / (self._length * self._predicted)
+        if self._length < 0.5:
+            self._damping = min(max(4.0 * self._damping, 1e-4), 1e6)
+        elif gained > 0.5:
+            self._damping = max(0.2 * self._damping, _LEAST_DAMPING)
+
+    def _shorten(self, trial: Evaluation) -> None:
+        if self._length * self._predicted <= 1e-15 * abs(self._value):
+            self._exhausted()
             return
-        self._damping = max(10.0 * self._damping, 1e-4)
-        self._advance()
+        start, end = self._rate(self.current), self._rate(trial)
+        shorter = 0.1
+        if np.isfinite(end) and end > 0.0 > start:
+            # Of a piecewise quadratic the rate of change is piecewise linear: its root.
+            shorter = min(max(start / (start - end), 0.05), 0.7)
+        self._length *= shorter
+        self._try()
 
     def _advance(self) -> None:
         e = self.current
         z, self._predicted = self._model_step(e)
-        scale = max(e.objective, self.problem.loss.value(0.0), 1e-300)
-        self.optimality = max(self._predicted, 0.0) / scale
-        if self.continuation.narrow(self._predicted, 0.3 * e.slack):
-            self._fresh = True
-        self.query = Query(*self._split(z), self.continuation.width, hessian=True)
+        self._move = z - self._packed(e.query)
+        self._length = 1.0
+        # The duality gap tells best how well the smoothed problem is solved; going on to a
+        # narrower one too early makes every later step harder.
+        left = self._left(e)
+        if self._narrow(left, e.slack):
+            return
+        if self._predicted <= 1e-16 * abs(self._value):
+            self._exhausted()
+        else:
+            self._try()
 
-    def _split(self, z: np.ndarray) -> tuple[np.ndarray, float]:
+    def _left(self, e: Evaluation) -> float:
+        """Return how far the smoothed problem is from its optimum, about."""
+        if np.isfinite(e.gap):
+            return e.gap - e.slack
+        # Without a gap: as if the loss bent the same everywhere, which many rows together do;
+        # the rows that bend just now would promise too little where they are few.
+        if self._bend is None:
+            self._bend = e.curvature
+        slope = self._slope(e)
+        rest = float(slope @ solve_smooth(self._metric, slope, np.zeros(self._free)))
+        left = 5.0 * rest / self._bend if self._bend > 0.0 else np.inf
+        self.optimality = left / max(e.objective, 1e-300)
+        return left
+
+    def _exhausted(self) -> None:
+        # What rounding hides cannot be gained at this width.
+        self.stalled = not self._narrow(0.0, np.inf)
+
+    def _narrow(self, left: float, slack: float) -> bool:
+        if not self.continuation.narrow(left, slack):
+            return False
+        self._fresh = True
+        self._damping = _LEAST_DAMPING
+        if left <= 0.0:
+            self._length = 0.0
+        self._try()
+        return True
+
+    def _try(self) -> None:
+        z = self._packed(self.current.query) + self._length * self._move
         p = len(self.current.query.coef)
-        return z[:p], float(z[p]) if self._free > p else self.current.query.intercept
+        intercept = float(z[p]) if self._free > p else self.current.query.intercept
+        self.query = Query(z[:p], intercept, self.continuation.width, hessian=True)
+
+    def _packed(self, query: Query) -> np.ndarray:
+        return np.append(query.coef, query.intercept)[: self._free]
+
+    def _rate(self, e: Evaluation) -> float:
+        """Return the objective's rate of change along the move."""
+        w, move = e.query.coef, self._move[: len(e.query.coef)]
+        kinks = np.where(w == 0.0, np.abs(move), np.sign(w) * move)
+        slope = self._slope(e) @ self._move + self.problem.penalty.l2 * float(w @ move)
+        return float(slope + self.problem.penalty.l1 * kinks.sum())
+
+    def _slope(self, e: Evaluation) -> np.ndarray:
+        return np.append(e.gradient, e.intercept_gradient)[: self._free]
 
     def _model_step(self, e: Evaluation) -> tuple[np.ndarray, float]:
         """Return the minimiser of the damped model and the decrease it promises."""
-        here = np.append(e.query.coef, e.query.intercept)[: self._free]
-        slope = np.append(e.gradient, e.intercept_gradient)[: self._free]
+        here, slope = self._packed(e.query), self._slope(e)
         assert e.hessian is not None
         B = symmetric(e.hessian)[: self._free, : self._free]
         bend = e.curvature if e.curvature > 0.0 else self.problem.loss.max_curvature(e.query.width)
