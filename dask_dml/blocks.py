@@ -124,12 +124,11 @@ def frozen(
     origin: tuple[tuple[int, int], ...],
 ) -> Block:
     """Return a block over read-only views of the given arrays."""
-    if sp.issparse(X):
-        X = sp.csr_array(
-            (read_only(X.data), read_only(X.indices), read_only(X.indptr)), shape=X.shape
-        )
-    else:
+    if isinstance(X, np.ndarray):
         X = read_only(X)
+    else:
+        parts = (read_only(X.data), read_only(X.indices), read_only(X.indptr))
+        X = sp.csr_array(parts, shape=X.shape)
     return Block(X, read_only(y), None if weight is None else read_only(weight), origin)
 
 

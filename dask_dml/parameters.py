@@ -44,9 +44,9 @@ class Interval:
 
     def accepts(self, value: Any) -> bool:
         """Whether the value is a number of the kind inside the interval."""
-        if not isinstance(value, self.kind) or isinstance(value, bool | np.bool_):
+        if isinstance(value, bool | np.bool_) or not isinstance(value, self.kind):
             return False
-        number = float(value)
+        number = float(value)  # type: ignore[arg-type]  # a Real or an Integral
         above = number >= self.low if self.closed in ("left", "both") else number > self.low
         below = number <= self.high if self.closed in ("right", "both") else number < self.high
         return above and below

@@ -124,7 +124,7 @@ def triangular(rows: np.ndarray) -> np.ndarray:
     """Return R of the QR factorisation of ``rows``; short stacks are returned as they are."""
     if rows.shape[0] <= rows.shape[1]:
         return rows
-    return np.linalg.qr(rows, mode="r")
+    return np.asarray(np.linalg.qr(rows, mode="r"))
 
 
 def _with_rows(moments: Moments, n_rows: int) -> Moments:

@@ -6,7 +6,9 @@ between dense and CSR kernels is made here and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from dask_dml.chunks import describe_nonfinite
 from dask_dml.kernels import dense, sparse
 from dask_dml.kernels.rows import DUAL, N_SUMS, NO_WEIGHT
 from dask_dml.partials import LossSums, Moments, Statistics, Triangle, triangular
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -114,10 +119,10 @@ def _sparse_loss_sums(
     gradient += part.T - np.outer(part_sums[:, DUAL], point.mean)
     sums += part_sums
     if hessian is not None:
-        for bend, total in zip(bends, hessian, strict=True):
-            raw = np.zeros_like(total)
+        for bend, whole in zip(bends, hessian, strict=True):
+            raw = np.zeros_like(whole)
             sparse.hessian(X.data, X.indices, X.indptr, bend, raw)
-            total += _centred(raw, point.mean)
+            whole += _centred(raw, point.mean)
 
 
 def _centred(raw: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -183,9 +188,7 @@ def _block_moments(block: Block, unit: float) -> Moments:
     dense.moments(block.y, weights, unit, target_shift, target_sums, target_squares)
     if block.is_sparse:
         shift = sparse.full_column_shift(X)
-        weight = sparse.moments(
-            X.data, X.indices, X.indptr, weights, unit, shift, sums, squares
-        )
+        weight = sparse.moments(X.data, X.indices, X.indptr, weights, unit, shift, sums, squares)
     else:
         shift = dense.first_rows_mean(block)
         weight = dense.moments(X, weights, unit, shift, sums, squares)
@@ -211,7 +214,7 @@ def triangle(shard: Shard, centre: Centre) -> Triangle:
     return Triangle(factor)
 
 
-def _weighted_tiles(block: Block, unit: float, centre: Centre):
+def _weighted_tiles(block: Block, unit: float, centre: Centre) -> Iterator[np.ndarray]:
     X, y, weight = block.X, block.y, _weight(block)
     n, p = X.shape
     width = p + y.shape[1]
@@ -238,11 +241,11 @@ def shard_weights(shard: Shard, n_shards: int) -> np.ndarray:
     return totals
 
 
-def sum_parts(parts: list):
+def sum_parts(parts: list[T]) -> T:
     """Return the sum of partial results, added in their order."""
     total = parts[0]
     for part in parts[1:]:
-        total = total + part
+        total = total + part  # type: ignore[operator]  # partials have +
     return total
 
 

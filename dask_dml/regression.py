@@ -158,9 +158,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         "max_iter": (COUNT,),
         "tol": (NON_NEGATIVE,),
         "solver": (Options(("auto", "statistics", "newton", "lbfgs", "accelerated", "gd")),),
-        "learning_rate": (
-            Options(("auto", "backtracking", "constant", "invscaling", "adaptive")),
-        ),
+        "learning_rate": (Options(("auto", "backtracking", "constant", "invscaling", "adaptive")),),
         "eta0": (POSITIVE,),
         "power_t": (NON_NEGATIVE,),
         "momentum": (Interval(Real, 0.0, 1.0, "left"),),

@@ -1,0 +1,1 @@
+"""Compiled passes over one block: dense and CSR twins side by side."""

@@ -123,7 +123,7 @@ def gradient_tiles(block, weight, unit, point, gradient, sums, hessian=None):
     n, p = X.shape
     step = tile_rows(p)
     buffer = np.empty((min(step, n), p))
-    active = np.empty((min(step, n), p + 1)) if hessian is not None else None
+    active = np.empty((min(step, n) if hessian is not None else 0, p + 1))
     bend = np.empty(0)
     for start in range(0, n, step):
         tile = buffer[: min(step, n - start)]
@@ -151,7 +151,9 @@ def add_products(rows: np.ndarray, total: np.ndarray) -> None:
 
 
 @jit
-def _statistics_tile(X, y, weight, unit, shift, target_shift, start, tile, targets, sums, target_sums):
+def _statistics_tile(
+    X, y, weight, unit, shift, target_shift, start, tile, targets, sums, target_sums
+):
     """Fill the tile with ``sqrt(s) (x - shift)`` and add the weighted column sums."""
     total = 0.0
     n_outputs = targets.shape[1]
@@ -177,7 +179,7 @@ def statistics(block, weight, unit, shift, target_shift, products, cross, target
     """
     X, y = block.X, block.y
     n, p = X.shape
-    step = max(256, tile_rows(p))
+    step = max(256, 2 * tile_rows(p))
     buffer = np.empty((min(step, n), p))
     target_buffer = np.empty((min(step, n), y.shape[1]))
     total, sums, target_sums = 0.0, np.zeros(p), np.zeros(y.shape[1])

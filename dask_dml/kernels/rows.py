@@ -22,9 +22,7 @@ import numpy as np
 FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
 
 jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
-inline = numba.njit(
-    nogil=True, cache=True, error_model="numpy", fastmath=FAST, inline="always"
-)
+inline = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST, inline="always")
 
 #: Columns of the array of loss parameters, one row per problem.
 MARGIN, WIDTH, SCALE, TARGET_WIDTH, TARGET_SLOPE, TARGET_SCALE, TARGET_INVERSE = range(7)

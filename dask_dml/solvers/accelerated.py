@@ -62,9 +62,7 @@ class AcceleratedStep:
             return
         if self._best is None or value <= self._best[0]:
             self._best = (value, z)
-        if not hasattr(self, "current") or e.objective <= self.current.objective:
-            self.current = e
-        elif e.relative_gap < self.current.relative_gap:
+        if self._first_norm is None or self._improves(e):
             self.current = e
         x = self._prox(z - slope / (self._lipschitz * self._metric))
         moved = self._lipschitz * np.sqrt(self._metric) * (z - x)
@@ -82,6 +80,10 @@ class AcceleratedStep:
             momentum = 0.5 * (1.0 + np.sqrt(1.0 + 4.0 * self._momentum**2))
             self._ask(x + (self._momentum - 1.0) / momentum * (x - self._x))
             self._x, self._momentum = x, momentum
+
+    def _improves(self, e: Evaluation) -> bool:
+        here = self.current
+        return e.objective <= here.objective or e.relative_gap < here.relative_gap
 
     def _too_long(self, z: np.ndarray, slope: np.ndarray, value: float) -> bool:
         """Learn the curvature from two gradients; go back if the step was far too long."""

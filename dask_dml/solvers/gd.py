@@ -123,7 +123,7 @@ class GDStep:
 
     def _move_on(self, e: Evaluation, slope: np.ndarray) -> None:
         assert self._first is not None
-        eta = self._length(e)
+        eta = self._length()
         # In the plain objective's terms a node's share of the L1 penalty is n_terms times it.
         self._theta = np.append(e.query.coef, e.query.intercept)
         self._move = self.momentum * self._move - eta * slope
@@ -141,7 +141,7 @@ class GDStep:
         self._move = -step
         self.query = Query(target[:-1], float(target[-1]), self.continuation.width)
 
-    def _length(self, e: Evaluation) -> float:
+    def _length(self) -> float:
         if self.learning_rate == "auto":
             self._eta = self._safe_length()
         if self.learning_rate == "invscaling":

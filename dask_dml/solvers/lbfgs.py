@@ -48,6 +48,10 @@ class LBFGSStep:
         self._first_norm: float | None = None
         self._fresh = True
         self._step = 1.0
+        self._value = np.inf
+        self._v = scaling.pack(coef, intercept)
+        self._gradient_here = np.zeros_like(self._v)
+        self._direction = np.zeros_like(self._v)
 
     def tell(self, evaluation: Evaluation) -> None:
         """Take the evaluation of a trial point."""

@@ -66,6 +66,9 @@ class NewtonStep:
         self._l2 = np.append(np.full(p, problem.penalty.l2), 0.0)[: self._free]
         self._damping = _LEAST_DAMPING
         self._length = 1.0
+        self._value = np.inf
+        self._predicted = np.inf
+        self._move = np.zeros(self._free)
         self._bend: float | None = None
         self._fresh = True
 

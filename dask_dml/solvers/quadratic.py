@@ -121,7 +121,15 @@ def _on_support(
 
 
 @jit
-def _descend(B, c, l1, l2, z, n_sweeps, tolerance):
+def _descend(
+    B: np.ndarray,
+    c: np.ndarray,
+    l1: np.ndarray,
+    l2: np.ndarray,
+    z: np.ndarray,
+    n_sweeps: int,
+    tolerance: float,
+) -> float:
     """Run sweeps of coordinate descent on ``z``; return the violation of the last full one."""
     n = z.shape[0]
     slope = -c.copy()

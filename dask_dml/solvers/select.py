@@ -136,9 +136,7 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         If the weights sum to zero, X holds NaN or infinity, the solver does not fit the problem,
         or gradient descent diverged.
     """
-    solver = choose_solver(
-        task.solver, task.loss, task.penalty, task.n_features, task.n_outputs
-    )
+    solver = choose_solver(task.solver, task.loss, task.penalty, task.n_features, task.n_outputs)
     units = _units(rounds) if task.uniform else None
     first = rounds.map_reduce(
         passes.statistics if _needs_products(solver, task) else passes.moments, units
@@ -151,10 +149,9 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     centred = task.fit_intercept and solver != "gd"
     frame = Frame.of(first, centred=centred)
     problems = [Problem(c, task.loss, task.penalty) for c in range(task.n_outputs)]
-    objective = Objective(
-        rounds, problems, frame, fit_intercept=task.fit_intercept, units=units
-    )
+    objective = Objective(rounds, problems, frame, fit_intercept=task.fit_intercept, units=units)
     if solver == "statistics":
+        assert isinstance(first, Statistics)
         quadratic = statistics.Quadratic.of(first, centred=centred)
         starts = np.zeros((task.n_outputs, task.n_features)) if task.coef is None else task.coef
         outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits.tol)
@@ -166,9 +163,7 @@ def solve(rounds: Rounds, task: Task) -> Solution:
 def _needs_products(solver: str, task: Task) -> bool:
     if solver in ("statistics", "newton"):
         return True
-    return (
-        solver == "gd" and task.learning_rate == "auto" and task.n_features <= MAX_STATISTICS
-    )
+    return solver == "gd" and task.learning_rate == "auto" and task.n_features <= MAX_STATISTICS
 
 
 def _units(rounds: Rounds) -> np.ndarray:
@@ -202,6 +197,7 @@ def _steps(solver: str, task: Task, objective: Objective, first: Moments) -> lis
 
 
 def _newton_steps(task: Task, objective: Objective, first: Moments) -> list[Step]:
+    assert isinstance(first, Statistics)
     quadratic = statistics.Quadratic.of(first, centred=task.fit_intercept)
     coefs, widths = statistics.least_squares(quadratic, objective)
     steps: list[Step] = []

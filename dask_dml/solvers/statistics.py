@@ -89,9 +89,7 @@ def solve(
         for number, start in enumerate(starts)
     }
     if conditioned <= REFINE_ABOVE:
-        return [
-            _outcome(objective, number, quadratic, coef, tol) for number, coef in coefs.items()
-        ]
+        return [_outcome(objective, number, quadratic, coef, tol) for number, coef in coefs.items()]
     answers = objective.evaluate({number: Query(coef, 0.0) for number, coef in coefs.items()})
     refined = {}
     for number, answer in answers.items():
