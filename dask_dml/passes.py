@@ -18,7 +18,6 @@ from dask_dml.kernels import dense, sparse
 from dask_dml.kernels.rows import DUAL, N_SUMS, NO_WEIGHT
 from dask_dml.partials import LossSums, Moments, Statistics, Triangle, triangular
 
-
 T = TypeVar("T")
 
 
@@ -119,10 +118,10 @@ def _sparse_loss_sums(
     gradient += part.T - np.outer(part_sums[:, DUAL], point.mean)
     sums += part_sums
     if hessian is not None:
-        for bend, whole in zip(bends, hessian, strict=True):
-            raw = np.zeros_like(whole)
+        for problem, bend in enumerate(bends):
+            raw = np.zeros_like(hessian[problem])
             sparse.hessian(X.data, X.indices, X.indptr, bend, raw)
-            whole += _centred(raw, point.mean)
+            hessian[problem] += _centred(raw, point.mean)
 
 
 def _centred(raw: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from dask.base import is_dask_collection
+
 from dask_dml.chunks import Chunks
 from dask_dml.rounds import worker as on_worker
 from dask_dml.rounds.calls import WorkersGone, call_workers, round_timeout, timed_out
@@ -21,11 +23,12 @@ from dask_dml.rounds.plan import (
 )
 from dask_dml.rounds.tasks import (
     PREFIX,
+    block_spec,
     chunk_tasks,
     group_name,
-    group_tasks,
     merge_blocks,
     to_block,
+    to_blocks,
 )
 from dask_dml.rounds.waiting import settle
 
@@ -126,14 +129,33 @@ class Placement:
             else group_chunks(n_chunks, chunks.nbytes)
         )
         keys = [f"{PREFIX}chunk-{self.fit}-{group[0]}" for group in groups]
+        self._names = {key: group_name(group) for key, group in zip(keys, groups, strict=True)}
         if len(groups) == n_chunks:
             tasks = chunk_tasks(chunks, to_block, keys, dict.fromkeys(range(n_chunks), ()))
+            self._futures.update(zip(keys, self.client.compute(tasks), strict=True))
         else:
-            tasks = group_tasks(chunks, groups, keys)
-        self._names = {key: group_name(group) for key, group in zip(keys, groups, strict=True)}
-        self._futures.update(zip(keys, self.client.compute(tasks), strict=True))
+            self._compute_groups(chunks, groups, keys)
         self._settle(keys)
         return keys
+
+    def _compute_groups(self, chunks: Chunks, groups: Sequence[range], keys: Sequence[str]) -> None:
+        # With so many chunks a graph of Delayed calls costs several times what the tasks do.
+        columns = [chunks.X, chunks.y, chunks.weight or [None] * len(chunks.X)]
+        lazy = {
+            id(entry): entry for column in columns for entry in column if is_dask_collection(entry)
+        }
+        computed = dict(zip(lazy, self.client.compute(list(lazy.values())), strict=True))
+        try:
+            for group, key in zip(groups, keys, strict=True):
+                entries = [
+                    [computed.get(id(column[n]), column[n]) for n in group] for column in columns
+                ]
+                self._futures[key] = self.client.submit(
+                    to_blocks, *entries, list(group), block_spec(chunks), key=key, pure=False
+                )
+        finally:
+            for future in computed.values():
+                future.release()
 
     def _merge(self, keys: Sequence[str], home: str, holders: Collection[str]) -> str:
         """Have blocks joined into one on a worker; a single one that is there stays as it is."""

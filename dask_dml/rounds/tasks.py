@@ -45,7 +45,7 @@ def chunk_tasks(
     extra : mapping of int to tuple
         Further arguments by the number of the chunk; other chunks get no task.
     """
-    spec = _spec(chunks)
+    spec = block_spec(chunks)
     task = delayed(function, pure=False, traverse=False)
     weight = chunks.weight
     return [
@@ -62,24 +62,8 @@ def chunk_tasks(
     ]
 
 
-def group_tasks(chunks: Chunks, groups: Sequence[range], keys: Sequence[str]) -> list[Delayed]:
-    """Return a task for each group of consecutive chunks that makes them one block."""
-    task = delayed(to_blocks, pure=False, traverse=False)
-    weight = chunks.weight if chunks.weight is not None else [None] * len(chunks.X)
-    return [
-        task(
-            chunks.X[group.start : group.stop],
-            chunks.y[group.start : group.stop],
-            weight[group.start : group.stop],
-            list(group),
-            _spec(chunks),
-            dask_key_name=key,
-        )
-        for group, key in zip(groups, keys, strict=True)
-    ]
-
-
-def _spec(chunks: Chunks) -> dict[str, Any]:
+def block_spec(chunks: Chunks) -> dict[str, Any]:
+    """Return the arguments of `make_block` that are the same for all chunks."""
     return {
         "n_features": chunks.n_features,
         "n_outputs": chunks.n_outputs,

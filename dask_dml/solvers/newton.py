@@ -19,6 +19,8 @@ from dask_dml.solvers.quadratic import minimise_quadratic, solve_smooth, symmetr
 
 #: Damping relative to the second moments that is kept when all goes well.
 _LEAST_DAMPING = 1e-6
+#: Steps that are taken without asking whether the objective falls, once it is flat.
+_POLISHING_STEPS = 4
 
 
 class NewtonStep:
@@ -70,16 +72,23 @@ class NewtonStep:
         self._predicted = np.inf
         self._move = np.zeros(self._free)
         self._bend: float | None = None
+        self._polished = 0
         self._fresh = True
 
     def tell(self, evaluation: Evaluation) -> None:
         """Take the evaluation of a trial point."""
         value = evaluation.value + self.problem.penalty.value(evaluation.query.coef)
         if not self._fresh:
-            if not value <= self._value - 1e-4 * self._length * self._predicted:
+            if self._length * self._predicted <= 1e-15 * abs(self._value):
+                # Rounding hides in the value what the duality gap still shows.
+                if not evaluation.gap < 0.5 * self.current.gap:
+                    self._exhausted()
+                    return
+            elif not value <= self._value - 1e-4 * self._length * self._predicted:
                 self._shorten(evaluation)
                 return
-            self._adapt(value)
+            else:
+                self._adapt(value)
         self.n_iter += 1 if hasattr(self, "current") else 0
         self._fresh = False
         self.current, self._value = evaluation, value
@@ -94,9 +103,6 @@ class NewtonStep:
             self._damping = max(0.2 * self._damping, _LEAST_DAMPING)
 
     def _shorten(self, trial: Evaluation) -> None:
-        if self._length * self._predicted <= 1e-15 * abs(self._value):
-            self._exhausted()
-            return
         start, end = self._rate(self.current), self._rate(trial)
         shorter = 0.1
         if np.isfinite(end) and end > 0.0 > start:
@@ -115,10 +121,7 @@ class NewtonStep:
         left = self._left(e)
         if self._narrow(left, e.slack):
             return
-        if self._predicted <= 1e-16 * abs(self._value):
-            self._exhausted()
-        else:
-            self._try()
+        self._try()
 
     def _left(self, e: Evaluation) -> float:
         """Return how far the smoothed problem is from its optimum, about."""
@@ -135,8 +138,15 @@ class NewtonStep:
         return left
 
     def _exhausted(self) -> None:
-        # What rounding hides cannot be gained at this width.
-        self.stalled = not self._narrow(0.0, np.inf)
+        """Go on where rounding hides what is left to gain at this width."""
+        if self._narrow(0.0, np.inf):
+            return
+        # The objective no longer tells one point from the next, but the gap may: a weak L1
+        # penalty asks for more digits of the gradient than the objective has.
+        self._polished += 1
+        self.stalled = self._polished > _POLISHING_STEPS
+        self._damping, self._length, self._fresh = 0.0, 1.0, True
+        self._try()
 
     def _narrow(self, left: float, slack: float) -> bool:
         if not self.continuation.narrow(left, slack):

@@ -16,6 +16,11 @@ import scipy.linalg
 from dask_dml.kernels.rows import jit
 
 
+#: Rounds of fifty sweeps of coordinate descent, and changes of the support after them.
+_MAX_DESCENTS = 200
+_MAX_CHANGES = 100
+
+
 def symmetric(lower: np.ndarray) -> np.ndarray:
     """Return the symmetric matrix with the given lower triangle."""
     full = np.tril(lower)
@@ -55,18 +60,17 @@ def minimise_quadratic(
     z = start.astype(np.float64, copy=True)
     tolerance = 1e-13 * max(float(np.abs(c).max(initial=0.0)), float(l1.max()))
     support: np.ndarray | None = None
-    for _ in range(200):
+    for _ in range(_MAX_DESCENTS):
         violation = _descend(B, c, l1, l2, z, 50, tolerance)
-        if violation <= tolerance:
-            break
         nonzero = z != 0.0
-        if support is not None and np.array_equal(nonzero, support):
-            polished = _on_support(B, c, l1, l2, z)
-            if polished is not None:
-                return polished
+        if violation <= tolerance or (support is not None and np.array_equal(nonzero, support)):
+            exact = _finish_exactly(B, c, l1, l2, z)
+            if exact is not None:
+                return exact
+            if violation <= tolerance:
+                break
         support = nonzero
-    polished = _on_support(B, c, l1, l2, z)
-    return z if polished is None else polished
+    return z
 
 
 def solve_smooth(B: np.ndarray, c: np.ndarray, l2: np.ndarray) -> np.ndarray:
@@ -79,7 +83,7 @@ def solve_smooth(B: np.ndarray, c: np.ndarray, l2: np.ndarray) -> np.ndarray:
     right = (c.T * scale).T
     try:
         factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
-        if np.min(np.abs(np.diagonal(factor[0]))) > 1e-7:
+        if np.min(np.abs(np.diagonal(factor[0])), initial=np.inf) > 1e-7:
             z = scipy.linalg.cho_solve(factor, right, check_finite=False)
             return (z.T * scale).T
     except np.linalg.LinAlgError:
@@ -102,22 +106,44 @@ def _scaled(B: np.ndarray, l2: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _on_support(
+def _finish_exactly(
     B: np.ndarray, c: np.ndarray, l1: np.ndarray, l2: np.ndarray, z: np.ndarray
 ) -> np.ndarray | None:
-    """Solve exactly for the given signs; None if the answer is not the minimiser."""
-    chosen = np.flatnonzero((z != 0.0) | (l1 == 0.0))
-    sign = np.sign(z[chosen])
-    exact = np.zeros_like(z)
-    exact[chosen] = solve_smooth(
-        B[np.ix_(chosen, chosen)], c[chosen] - l1[chosen] * sign, l2[chosen]
-    )
-    if np.any(exact[chosen] * sign < 0.0):
-        return None
-    slope = B @ exact - c + l2 * exact
-    rounding = 1e-9 * max(float(np.abs(c).max(initial=0.0)), float(l1.max()))
-    inside = np.abs(slope + l1 * np.sign(exact))[chosen].max(initial=0.0) <= rounding
-    return exact if inside and np.all(np.abs(slope) <= l1 + rounding) else None
+    """Go on by an active-set method from a point near the minimiser; None if it takes long.
+
+    Among the points with given signs the minimiser solves a linear system.  On the way to it a
+    coefficient that would change its sign stops at zero and leaves; at it the coefficient that
+    violates its optimality condition most enters.  The objective falls with every move.
+    """
+    z = z.copy()
+    sign = np.sign(z)
+    magnitude = np.abs(B)
+    for _ in range(_MAX_CHANGES):
+        chosen = np.flatnonzero((sign != 0.0) | (l1 == 0.0))
+        exact = np.zeros_like(z)
+        exact[chosen] = solve_smooth(
+            B[np.ix_(chosen, chosen)], c[chosen] - l1[chosen] * sign[chosen], l2[chosen]
+        )
+        flipped = np.flatnonzero((exact * sign < 0.0) & (l1 > 0.0))
+        if len(flipped):
+            reach = np.abs(z[flipped]) / (np.abs(z[flipped]) + np.abs(exact[flipped]))
+            first = reach.min()
+            z += first * (exact - z)
+            gone = flipped[reach <= first * (1.0 + 1e-12)]
+            z[gone] = sign[gone] = 0.0
+            continue
+        z = exact
+        slope = B @ z - c + l2 * z
+        rounding = 1e-11 * (magnitude @ np.abs(z) + np.abs(c) + l1)
+        if np.any(np.abs(slope + l1 * sign)[chosen] > 100.0 * rounding[chosen]):
+            return None  # a singular system whose truncated solution is none
+        excess = np.where(sign == 0.0, np.abs(slope) - l1 - rounding, -np.inf)
+        excess[chosen] = -np.inf
+        entering = int(np.argmax(excess))
+        if not excess[entering] > 0.0:
+            return z
+        sign[entering] = -np.sign(slope[entering])
+    return None
 
 
 @jit
