@@ -94,10 +94,20 @@ def make_loss(name: str, epsilon: float) -> Loss:
         As in `sklearn.linear_model.SGDRegressor`.
     epsilon : float
         Where Huber's loss turns linear, or half the width of the insensitive tube; in units of y.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or ``epsilon`` is zero where the loss would vanish.
     """
     if name == "squared_error":
         return Loss()
     if name == "huber":
+        if not epsilon > 0.0:
+            raise ValueError(
+                "loss='huber' needs epsilon > 0, got 0: where the parabola ends it turns linear. For "
+                "the absolute error take loss='epsilon_insensitive' with epsilon=0."
+            )
         return Loss(width=epsilon, slope=epsilon)
     if name == "epsilon_insensitive":
         return Loss(margin=epsilon, width=0.0, slope=1.0)

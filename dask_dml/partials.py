@@ -60,6 +60,17 @@ class Moments:
     target_mean: np.ndarray
     target_square: np.ndarray
 
+    def take(self, columns: np.ndarray) -> Moments:
+        """Return the moments of some columns of X."""
+        return Moments(
+            self.weight,
+            self.n_rows,
+            self.mean[columns],
+            self.square[columns],
+            self.target_mean,
+            self.target_square,
+        )
+
     def __add__(self, other: Moments) -> Moments:
         if self.weight == 0.0 or other.weight == 0.0:
             kept = other if self.weight == 0.0 else self

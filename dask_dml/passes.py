@@ -7,7 +7,7 @@ between dense and CSR kernels is made here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -47,6 +47,9 @@ class Point:
         Factor on the sample weights of each shard.
     hessian : bool
         Whether the Hessians are wanted, too.
+    columns : ndarray of shape (n_occurring,) or None
+        The columns of X that ``coef`` and ``mean`` are about, where many never occur: only these
+        travel.
     """
 
     coef: np.ndarray
@@ -58,6 +61,13 @@ class Point:
     offset: bool
     units: np.ndarray | None
     hessian: bool
+    columns: np.ndarray | None = None
+
+    def spread_out(self, n_features: int) -> Point:
+        """Return the same point in terms of all columns."""
+        coef, mean = np.zeros((len(self.coef), n_features)), np.zeros(n_features)
+        coef[:, self.columns], mean[self.columns] = self.coef, self.mean
+        return replace(self, coef=coef, mean=mean, columns=None)
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,9 @@ class Centre:
 
 def loss_sums(shard: Shard, point: Point) -> LossSums:
     """Return loss values, gradients and, if asked, Hessians of several problems."""
+    if point.columns is not None:
+        whole = loss_sums(shard, point.spread_out(shard.blocks[0].n_features))
+        return LossSums(whole.gradient[:, point.columns], whole.sums, None)
     n_problems, p = point.coef.shape
     unit = _unit(shard, point.units)
     gradient = np.zeros((n_problems, p))

@@ -200,6 +200,8 @@ class Objective:
         Whether intercepts are free; otherwise they are held at zero.
     units : ndarray of shape (n_shards,) or None
         Factor on the weights of each shard (``aggregation="uniform"``).
+    columns : ndarray of shape (n_occurring,) or None
+        The columns of X that the frame and all coefficients are about; None for all.
     """
 
     def __init__(
@@ -210,7 +212,9 @@ class Objective:
         *,
         fit_intercept: bool,
         units: np.ndarray | None = None,
+        columns: np.ndarray | None = None,
     ) -> None:
+        self.columns = columns
         self.rounds = rounds
         self.problems = tuple(problems)
         self.frame = frame
@@ -236,6 +240,7 @@ class Objective:
             offset=self.frame.offset,
             units=self.units,
             hessian=hessian,
+            columns=self.columns,
         )
         total = self.rounds.map_reduce(passes.loss_sums, point)
         answers = {}

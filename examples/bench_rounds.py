@@ -1,6 +1,6 @@
 """Measure what a round costs besides its kernel: run by hand, prints a table.
 
-    python examples/bench_rounds.py [--rows 1000000] [--chunks 10 10000]
+python examples/bench_rounds.py [--rows 1000000] [--chunks 10 10000]
 """
 
 from __future__ import annotations

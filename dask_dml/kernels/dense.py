@@ -193,7 +193,8 @@ def statistics(block, weight, unit, shift, target_shift, products, cross, target
         sums += part
         target_sums += target_part
         add_products(tile, products)
-        cross += tile.T @ targets
+        with np.errstate(invalid="ignore", over="ignore"):  # infinities are reported later
+            cross += tile.T @ targets
         target_square += np.einsum("ij,ij->j", targets, targets)
     return total, sums, target_sums
 

@@ -114,20 +114,20 @@ class ThreadGraphs:
         return list(kept)
 
     def lost(self, kept: Sequence[Any]) -> list[int]:  # noqa: ARG002
+        """Return the positions of kept values that are gone: none, in one process."""
         return []
 
     def drop(self, kept: Iterable[Any]) -> None:
-        """Return the positions of kept values that are gone."""
+        """Do nothing: the caller's reference was the only one."""
 
     def close(self) -> None:
-        """Let go of kept values."""
+        """Do nothing: there is nothing but what callers hold."""
 
 
 class ClusterGraphs:
     """A Dask cluster.  Values are kept as futures."""
 
     def __init__(self, client: Client) -> None:
-        """Release everything."""
         check_client(client)
         self.fit = uuid.uuid4().hex[:12]
         self.client = client

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 #: Seconds that closing waits for the workers to have dropped everything.
 CLOSE_TIMEOUT = 5.0
 
-_FAILED = ("error", "cancelled", "lost")
+#: "lost" is no failure: it means that Dask is computing the value again.
+_FAILED = ("error", "cancelled")
 
 
 class DataLost(RuntimeError):
@@ -72,7 +73,7 @@ def settle(
         states = {key: futures[key].status for key in pending}
         if any(status in _FAILED for status in states.values()):
             _raise_failure(futures, names)
-        pending = [key for key, status in states.items() if status == "pending"]
+        pending = [key for key, status in states.items() if status != "finished"]
         if not pending:
             return
         now = time.monotonic()

@@ -224,7 +224,10 @@ def describe(shard: Shard, address: str) -> str:
 
 def portable(error: BaseException, note: str) -> BaseException:
     """Attach a note and the traceback's text to an error that is going to be pickled."""
-    lines = "".join(traceback.format_exception(error))
+    try:
+        lines = "".join(traceback.format_exception(error))
+    except Exception:  # it parses source code, which on several threads at once may fail
+        lines = "unavailable"
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -21,6 +21,8 @@ from dask_dml.solvers.base import Continuation
 _DIVERGED = 1e10
 #: What backtracking tries to lengthen its steps by, after every one that was good.
 _GROWTH = 1.1
+#: Where "adaptive" has shortened its first step to this share of it, it has come to rest.
+_SHORTEST = 1e-9
 
 
 class GDStep:
@@ -104,6 +106,7 @@ class GDStep:
         self._check(value)
         if self.learning_rate == "adaptive" and value > self._value - self.tol * abs(self._value):
             self._eta /= 5.0
+            self.stalled = self._eta < _SHORTEST * self._eta0
         self.current, self._value = e, value
         self._move_on(e, slope)
 

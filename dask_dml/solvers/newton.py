@@ -81,7 +81,8 @@ class NewtonStep:
         if not self._fresh:
             if self._length * self._predicted <= 1e-15 * abs(self._value):
                 # Rounding hides in the value what the duality gap still shows.
-                if not evaluation.gap < 0.5 * self.current.gap:
+                hidden = value <= self._value + 1e-13 * abs(self._value)
+                if not (hidden and evaluation.gap < 0.5 * self.current.gap):
                     self._exhausted()
                     return
             elif not value <= self._value - 1e-4 * self._length * self._predicted:

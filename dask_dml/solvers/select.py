@@ -146,10 +146,14 @@ def solve(rounds: Rounds, task: Task) -> Solution:
             "The sample weights sum to zero: there is nothing to fit. Give at least one row a "
             "positive sample_weight."
         )
+    whole = task
+    task, first, columns = _without_unused(task, first)
     centred = task.fit_intercept and solver != "gd"
     frame = Frame.of(first, centred=centred)
     problems = [Problem(c, task.loss, task.penalty) for c in range(task.n_outputs)]
-    objective = Objective(rounds, problems, frame, fit_intercept=task.fit_intercept, units=units)
+    objective = Objective(
+        rounds, problems, frame, fit_intercept=task.fit_intercept, units=units, columns=columns
+    )
     if solver == "statistics":
         assert isinstance(first, Statistics)
         quadratic = statistics.Quadratic.of(first, centred=centred)
@@ -157,7 +161,20 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits.tol)
     else:
         outcomes = minimise(objective, _steps(solver, task, objective, first), _limits(task))
-    return _solution(solver, objective, outcomes)
+    return _solution(solver, objective, whole, outcomes)
+
+
+def _without_unused(task: Task, first: Moments) -> tuple[Task, Moments, np.ndarray | None]:
+    """Leave out the columns that never occur, where that is most of them.
+
+    Hashed text has 2**18 columns, of which a few thousand are used: the others would cost more
+    to send and to add up than the data costs to read.  Their coefficients are zero.
+    """
+    used = np.flatnonzero((first.square > 0.0) | (first.mean != 0.0))
+    if isinstance(first, Statistics) or len(used) > 0.7 * task.n_features:
+        return task, first, None
+    coef = None if task.coef is None else task.coef[:, used]
+    return replace(task, coef=coef, n_features=len(used)), first.take(used), used
 
 
 def _needs_products(solver: str, task: Task) -> bool:
@@ -278,6 +295,7 @@ def _largest_eigenvalue(
         frame,
         fit_intercept=free,
         units=objective.units,
+        columns=objective.columns,
     )
 
     def slope(v: np.ndarray) -> np.ndarray:
@@ -296,13 +314,16 @@ def _largest_eigenvalue(
     return 1.1 * value  # power iteration comes from below
 
 
-def _solution(solver: str, objective: Objective, outcomes: list[Outcome]) -> Solution:
-    intercepts = [
-        objective.frame.raw_intercept(problem.column, outcome.coef, outcome.intercept)
-        for problem, outcome in zip(objective.problems, outcomes, strict=True)
-    ]
-    if not objective.fit_intercept:
-        intercepts = [0.0] * len(outcomes)
-    return Solution(
-        np.array([outcome.coef for outcome in outcomes]), np.array(intercepts), solver, outcomes
-    )
+def _solution(solver: str, objective: Objective, task: Task, outcomes: list[Outcome]) -> Solution:
+    coef = np.array([outcome.coef for outcome in outcomes])
+    intercept = np.zeros(len(outcomes))
+    if objective.fit_intercept:
+        intercept[:] = [
+            objective.frame.raw_intercept(problem.column, outcome.coef, outcome.intercept)
+            for problem, outcome in zip(objective.problems, outcomes, strict=True)
+        ]
+    if objective.columns is not None:
+        whole = np.zeros((len(outcomes), task.n_features))
+        whole[:, objective.columns] = coef
+        coef = whole
+    return Solution(coef, intercept, solver, outcomes)

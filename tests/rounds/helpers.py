@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import dask
 import numpy as np
+import threadpoolctl
 
 from dask_dml.chunks import Chunks
+from dask_dml.rounds import open_rounds
 from dask_dml.rounds.worker import Answer
 
 
@@ -50,8 +55,8 @@ def to_chunks(X, y, cuts, weight=None, lazy=True):
         weight=None if weight is None else [wrap(weight[piece]) for piece in pieces],
         lazy=lazy,
         n_features=X.shape[1],
-        n_outputs=1,
-        multi_output=False,
+        n_outputs=1 if y.ndim == 1 else y.shape[1],
+        multi_output=y.ndim == 2,
         dtype=np.dtype(X.dtype),
         feature_names=None,
         nbytes=float(X.nbytes),
@@ -70,3 +75,60 @@ async def forgetful(fit, function, broadcast, dask_worker):
 
 def threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("dask_dml-")]
+
+
+def block_sizes(shard, broadcast):
+    return [[block.n_rows for block in shard.blocks]]
+
+
+def blas_threads(shard, broadcast):
+    libraries = threadpoolctl.threadpool_info()
+    return tuple(each["num_threads"] for each in libraries if each["user_api"] == "blas")
+
+
+def failing_update(shard, state, broadcast):
+    return 100, failing(shard, broadcast)
+
+
+class Stubborn(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+def stubborn(shard, broadcast):
+    raise Stubborn("mine", 2)
+
+
+def slow_identity(value, seconds):
+    time.sleep(seconds)
+    return value
+
+
+def of_unknown_size(chunks):
+    return replace(chunks, nbytes=float("nan"))
+
+
+def fit_in_task(number):
+    X = np.ones((600, 2))
+    with open_rounds(to_chunks(X, X, [100, 300])) as rounds:
+        return type(getattr(rounds, "_rounds", rounds)).__name__, rounds.map_reduce(column_sums)[0]
+
+
+@contextmanager
+def interrupt(seconds):
+    """Press Ctrl-C some time after entering."""
+    timer = threading.Timer(seconds, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+def wait_for_release(client):
+    """Wait until running kernels have ended; then there must be nothing of the package."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and (threads() or any(client.has_what().values())):
+        time.sleep(0.02)
+    assert not any(client.has_what().values())
+    assert not threads()

@@ -177,7 +177,7 @@ def test_adaptive_scaling(sums):
 
 def test_scattered_data_is_lost():
     """What Dask cannot compute again is a clear error, not a wait for ever."""
-    with cluster(processes=True, host="127.0.0.1") as (_, client):
+    with cluster(processes=True, host="127.0.0.1", autorestart=False) as (_, client):
         scattered = client.scatter(X, hash=False)
         data = helpers.to_chunks(X, X[:, 0], [])
         data.X[:] = [dask.delayed(scattered)]
@@ -192,20 +192,19 @@ def test_scattered_data_is_lost():
 def test_losses_without_end(monkeypatch):
     """A fit whose workers are lost in every round gives up."""
     with cluster() as (_, client), ClusterRounds(client, chunks(), 2) as rounds:
-        with monkeypatch.context() as patch:
-            patch.setattr(on_worker, "run_round", helpers.forgetful)
-            with pytest.raises(RuntimeError, match="more or larger workers"):
-                rounds.map_reduce(helpers.column_sums)
+        monkeypatch.setattr(on_worker, "run_round", helpers.forgetful)
+        with pytest.raises(RuntimeError, match="more or larger workers"):
+            rounds.map_reduce(helpers.column_sums)
 
 
 DRIVER = """
-import sys, time
+import importlib, sys, time
 from distributed import Client
-from rounds import helpers, test_failures
 from dask_dml.rounds.cluster import ClusterRounds
+test = importlib.import_module(sys.argv[2])
 client = Client(sys.argv[1])
-rounds = ClusterRounds(client, test_failures.chunks(), 2)
-rounds.update(helpers.counting, 1.0)
+rounds = ClusterRounds(client, test.chunks(), 2)
+rounds.update(test.helpers.counting, 1.0)
 print("running", flush=True)
 time.sleep(60)
 """
@@ -216,7 +215,7 @@ def test_the_driver_dies(monkeypatch):
     monkeypatch.setattr(on_worker, "LEASE_INTERVAL", 0.05)
     with cluster(protocol="tcp://", host="127.0.0.1") as (made, client):
         driver = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, made.scheduler_address],
+            [sys.executable, "-c", DRIVER, made.scheduler_address, __name__],
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )

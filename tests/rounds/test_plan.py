@@ -1,0 +1,142 @@
+"""Decisions about placing data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dask_dml.rounds.base import TreeSum, finish_tree, reduce_subtrees
+from dask_dml.rounds.plan import (
+    Piece,
+    check_n_shards,
+    group_chunks,
+    merge_runs,
+    plan_shards,
+    rehome,
+    slowest_thread,
+    split_by_rows,
+    split_chunks,
+)
+
+
+class Word:
+    """A term of a sum that is neither commutative nor, in its brackets, associative."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __add__(self, other):
+        return Word(f"({self.text}{other.text})")
+
+
+@given(st.integers(1, 40), st.data())
+def test_the_tree_does_not_depend_on_who_adds(n_shards, data):
+    whole = finish_tree(reduce_subtrees({i: Word(i) for i in range(n_shards)}, n_shards), n_shards)
+    owners = data.draw(st.lists(st.integers(0, 3), min_size=n_shards, max_size=n_shards))
+    nodes = {}
+    for owner in data.draw(st.permutations(range(4))):
+        mine = {i: Word(i) for i in range(n_shards) if owners[i] == owner}
+        nodes |= reduce_subtrees(mine, n_shards)
+    assert finish_tree(nodes, n_shards).text == whole.text
+
+
+def test_the_tree_as_documented():
+    text = finish_tree(reduce_subtrees({i: Word(i) for i in range(5)}, 5), 5).text
+    assert text == "(((01)(23))4)"
+
+
+def test_incomplete_trees_are_noticed():
+    tree = TreeSum(3)
+    tree.add((0, 0), 1.0)
+    tree.add((0, 1), 1.0)
+    with pytest.raises(ValueError, match="do not cover"):
+        tree.total()
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=60), st.integers(1, 80))
+def test_split_by_rows(rows, n_parts):
+    ranges = split_by_rows(rows, n_parts)
+    assert len(ranges) == min(n_parts, len(rows))
+    assert [i for run in ranges for i in run] == list(range(len(rows)))
+    assert all(len(run) for run in ranges)
+    sizes = [sum(rows[i] for i in run) for run in ranges]
+    assert max(sizes) <= sum(rows) / len(ranges) + max(rows)
+
+
+@given(st.lists(st.integers(1, 100), max_size=60))
+def test_merge_runs(sizes):
+    runs = merge_runs(sizes, small=20, limit=50)
+    assert [i for run in runs for i in run] == list(range(len(sizes)))
+    for run in runs:
+        parts = [sizes[i] for i in run]
+        assert len(run) == 1 or (sum(parts) <= 50 and max(parts) < 20)
+    joined = [sum(sizes[i] for i in run) for run in runs]
+    small = [max(sizes[i] for i in run) < 20 for run in runs]
+    for n in range(len(runs) - 1):
+        # Neighbours were merged unless that would have been too large.
+        assert not (small[n] and small[n + 1] and joined[n] + sizes[runs[n + 1][0]] <= 50)
+
+
+def test_group_chunks():
+    assert len(group_chunks(2000, 2000.0)) == 2000
+    assert len(group_chunks(10_000, 8e8)) == 2000
+    assert len(group_chunks(10_000, 8e11)) == 10_000
+    assert len(group_chunks(10_000, np.nan)) == 10_000
+    groups = group_chunks(10_001, 8e8)
+    assert [n for group in groups for n in group] == list(range(10_001))
+
+
+def test_split_chunks_skips_empty_ones():
+    assert split_chunks([0, 5, 0, 5, 5, 5, 0], 0.0, 2) == [[1, 3], [4, 5]]
+
+
+def pieces(*holders, n_rows=10):
+    return [Piece(n_rows, 80 * n_rows, frozenset(holder)) for holder in holders]
+
+
+def test_shards_stay_where_the_blocks_are():
+    plan = plan_shards(pieces("a", "b", "a", "b"), {"a": 1, "b": 1}, None)
+    assert [(shard.pieces, shard.home) for shard in plan] == [((0, 2), "a"), ((1, 3), "b")]
+
+
+def test_blocks_move_when_workers_would_idle():
+    threads = {"a": 1, "b": 1, "c": 2}
+    for n_shards in (None, "blocks"):
+        plan = plan_shards(pieces(*"aaaaaaaa"), threads, n_shards)
+        assert slowest_thread(plan, pieces(*"aaaaaaaa"), threads) <= 30
+        assert {shard.home for shard in plan} == {"a", "b", "c"}
+
+
+def test_one_block_does_not_move_in_vain():
+    plan = plan_shards(pieces("a"), {"a": 1, "b": 1, "c": 2}, None)
+    assert [shard.home for shard in plan] == ["a"]
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(1, 8))
+def test_a_number_of_shards_does_not_depend_on_the_placement(holders, n_shards):
+    threads = {"a": 1, "b": 2, "c": 1}
+    plan = plan_shards(pieces(*holders), threads, n_shards)
+    other = plan_shards(pieces(*reversed(holders)), {"z": 3}, n_shards)
+    assert [shard.pieces for shard in plan] == [shard.pieces for shard in other]
+    counts = {w: sum(shard.home == w for shard in plan) for w in threads}
+    assert all(counts[w] <= -(-len(plan) * threads[w] // 4) for w in threads)
+
+
+def test_lost_shards_go_to_the_least_loaded():
+    rows = {0: 10, 1: 10, 2: 10, 3: 10}
+    homes = {0: "a", 1: "a", 2: "b", 3: "b"}
+    holders = {0: [{"a"}], 1: [{"a"}], 2: [{"a"}], 3: [{"c"}, {"a"}]}
+    threads = {"a": 1, "c": 1, "d": 1}
+    found = rehome(rows, holders, homes, threads, {"a", "c", "d"})
+    assert (found[0], found[1]) == ("a", "a")
+    assert {found[2], found[3]} == {"c", "d"}
+    # Where no worker takes new work, a living one is better than none.
+    assert set(rehome(rows, holders, homes, {"a": 1}, set()).values()) == {"a"}
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "chunks"])
+def test_n_shards_is_checked(wrong):
+    with pytest.raises(ValueError, match="n_shards must be"):
+        check_n_shards(wrong)

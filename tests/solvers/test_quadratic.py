@@ -1,0 +1,109 @@
+"""Quadratics with an elastic net: brute force over all sign patterns."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dask_dml.solvers.quadratic import condition, minimise_quadratic, solve_smooth, symmetric
+
+
+def value(B, c, l1, l2, z):
+    return 0.5 * z @ B @ z - c @ z + l1 @ np.abs(z) + 0.5 * l2 @ z**2
+
+
+def brute_force(B, c, l1, l2):
+    """Return the smallest value over the stationary points of every sign pattern."""
+    n, best = len(c), 0.0
+    for signs in product((-1, 0, 1), repeat=n):
+        s = np.array(signs)
+        on = s != 0
+        if not on.any():
+            continue
+        H = B[np.ix_(on, on)] + np.diag(l2[on])
+        z = np.zeros(n)
+        z[on] = np.linalg.lstsq(H, c[on] - l1[on] * s[on], rcond=1e-12)[0]
+        best = min(best, value(B, c, l1, l2, z))
+    return best
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([0.0, 1e-3, 0.3, 3.0]),
+    st.sampled_from([0.0, 0.1]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_minimiser_beats_every_sign_pattern(seed, n, l1, l2, deficient, free_last):
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((2 if deficient else 8, n)) * 10 ** rng.uniform(-2, 2, n)
+    B, c = A.T @ A, A.T @ rng.standard_normal(len(A))
+    weights, ridge = np.full(n, l1), np.full(n, l2)
+    if free_last:
+        weights[-1] = ridge[-1] = 0.0
+    z = minimise_quadratic(B, c, weights, ridge, np.zeros(n))
+    best = brute_force(B, c, weights, ridge)
+    assert value(B, c, weights, ridge, z) <= best + 1e-10 * (1 + abs(best))
+
+
+@pytest.mark.parametrize("start", ["zero", "far", "answer"])
+def test_the_start_does_not_matter(start):
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((30, 6))
+    B, c = A.T @ A, A.T @ rng.standard_normal(30)
+    l1, l2 = np.full(6, 1.0), np.zeros(6)
+    answer = minimise_quadratic(B, c, l1, l2, np.zeros(6))
+    at = {"zero": np.zeros(6), "far": rng.standard_normal(6) * 1e3, "answer": answer}[start]
+    np.testing.assert_allclose(minimise_quadratic(B, c, l1, l2, at), answer, atol=1e-12)
+
+
+def test_a_large_penalty_leaves_nothing():
+    z = minimise_quadratic(np.eye(3), np.ones(3), np.full(3, 9.0), np.zeros(3), np.ones(3))
+    np.testing.assert_array_equal(z, 0.0)
+    z = minimise_quadratic(np.eye(3), np.ones(3), np.full(3, 1.0), np.zeros(3), np.zeros(3))
+    np.testing.assert_array_equal(z, 0.0)  # exactly at the edge
+
+
+def test_no_columns_at_all():
+    nothing = np.zeros(0)
+    assert solve_smooth(np.zeros((0, 0)), nothing, nothing).shape == (0,)
+    assert minimise_quadratic(np.zeros((0, 0)), nothing, nothing, nothing, nothing).shape == (0,)
+
+
+@pytest.mark.parametrize("exponent", [0, 3, 6])
+def test_badly_scaled_l1_problems_are_solved_to_the_last_digits(exponent):
+    rng = np.random.default_rng(1)
+    scale = 10.0 ** np.linspace(-exponent, exponent, 8)
+    A = rng.standard_normal((40, 8)) * scale
+    B, c = A.T @ A / 40, A.T @ (A @ (1 / scale) + 0.1 * rng.standard_normal(40)) / 40
+    l1 = np.full(8, 1e-3)
+    z = minimise_quadratic(B, c, l1, np.zeros(8), np.zeros(8))
+    slope = B @ z - c
+    on = z != 0
+    assert np.all(np.abs(slope[~on]) <= l1[~on] * (1 + 1e-9))
+    np.testing.assert_allclose(slope[on], -(l1 * np.sign(z))[on], atol=1e-9 * np.abs(c).max())
+
+
+def test_smooth_systems_leave_unseen_directions_at_zero():
+    rng = np.random.default_rng(2)
+    A = rng.standard_normal((3, 5))
+    B, c = A.T @ A, A.T @ rng.standard_normal((3, 2))
+    z = solve_smooth(B, c, np.zeros(5))
+    np.testing.assert_allclose(B @ z, c, atol=1e-10)
+    np.testing.assert_allclose(solve_smooth(np.zeros((2, 2)), np.zeros(2), np.zeros(2)), 0.0)
+
+
+def test_condition_is_that_of_the_scaled_matrix():
+    assert condition(np.diag([1e-12, 1.0, 1e12]), np.zeros(3)) == pytest.approx(1.0)
+    correlated = np.array([[1.0, 0.5], [0.5, 1.0]])
+    assert condition(correlated, np.zeros(2)) == pytest.approx(3.0)
+    assert condition(np.ones((2, 2)), np.zeros(2)) > 1e15
+    assert condition(np.ones((2, 2)), np.ones(2)) == pytest.approx(3.0)
+
+
+def test_symmetric_reads_the_lower_triangle():
+    np.testing.assert_array_equal(symmetric(np.array([[1.0, 9.0], [2.0, 3.0]])), [[1, 2], [2, 3]])
