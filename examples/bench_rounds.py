@@ -64,6 +64,34 @@ def make_chunks(X: da.Array, y: da.Array) -> Chunks:
     )
 
 
+def report(client: Client, n_rows: int, chunk_counts: list[int]) -> None:
+    """Print what placing the data, a round and closing cost, for each number of chunks."""
+    print(f"{n_rows:,} x {N_FEATURES} float64 on 2 one-thread worker processes")
+    coef = np.zeros(N_FEATURES)
+    for n_chunks in chunk_counts:
+        size = -(-n_rows // n_chunks)
+        X = da.random.default_rng(0).standard_normal(
+            (n_rows, N_FEATURES), chunks=(size, N_FEATURES)
+        )
+        X, y = client.persist([X, X[:, 0]])
+        wait([X, y])
+        chunks = make_chunks(X, y)
+        start = time.perf_counter()
+        with ClusterRounds(client, chunks) as rounds:
+            placed = time.perf_counter() - start
+            del X, y, chunks
+            empty = milliseconds(rounds, nothing, coef, 300)
+            full = milliseconds(rounds, timed_gradient, coef, 20)
+            kernel = 1e3 * rounds.map_reduce(timed_gradient, coef)[-1] / 2
+            closing = time.perf_counter()
+        closing = time.perf_counter() - closing
+        print(
+            f"{n_chunks:6} chunks: placed in {placed:.2f} s ({1e3 * placed / n_chunks:.2f} ms "
+            f"per chunk); empty round {empty:.2f} ms; gradient round {full:.1f} ms, of which "
+            f"kernel about {kernel:.1f} ms; closed in {closing:.3f} s"
+        )
+
+
 def main() -> None:
     """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -75,35 +103,12 @@ def main() -> None:
             n_workers=2,
             threads_per_worker=1,
             memory_limit="4 GiB",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
         ) as cluster,
         Client(cluster) as client,
     ):
-        print(f"{options.rows:,} x {N_FEATURES} float64 on 2 one-thread worker processes")
-        coef = np.zeros(N_FEATURES)
-        for n_chunks in options.chunks:
-            size = -(-options.rows // n_chunks)
-            X = da.random.default_rng(0).standard_normal(
-                (options.rows, N_FEATURES), chunks=(size, N_FEATURES)
-            )
-            X, y = client.persist([X, X[:, 0]])
-            wait([X, y])
-            chunks = make_chunks(X, y)
-            start = time.perf_counter()
-            with ClusterRounds(client, chunks) as rounds:
-                placed = time.perf_counter() - start
-                del X, y, chunks
-                empty = milliseconds(rounds, nothing, coef, 300)
-                full = milliseconds(rounds, timed_gradient, coef, 20)
-                kernel = 1e3 * rounds.map_reduce(timed_gradient, coef)[-1] / 2
-                closing = time.perf_counter()
-            closing = time.perf_counter() - closing
-            print(
-                f"{n_chunks:6} chunks: placed in {placed:.2f} s ({1e3 * placed / n_chunks:.2f} ms "
-                f"per chunk); empty round {empty:.2f} ms; gradient round {full:.1f} ms, of which "
-                f"kernel about {kernel:.1f} ms; closed in {closing:.3f} s"
-            )
+        report(client, options.rows, options.chunks)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import pytest
 from distributed import Client, LocalCluster
 from hypothesis import HealthCheck, settings
+
+from dask_dml.rounds.worker import open_fits
 
 # The function-scoped `client` only makes a shared client the current one.
 settings.register_profile(
@@ -65,12 +66,7 @@ def _current(client: Client) -> Iterator[Client]:
 
 
 def leftovers(client: Client) -> list[str]:
-    """Return the keys and sessions of the package that are on the workers."""
-    found = [key for keys in client.has_what().values() for key in keys]
-    found += [session for here in client.run(_sessions).values() for session in here]
-    return [str(key) for key in found if "dask_dml-" in str(key)]
-
-
-def _sessions() -> list[str]:
-    worker = sys.modules.get("dask_dml.rounds.worker")
-    return [] if worker is None else [f"dask_dml-session-{key}" for key in worker.open_fits()]
+    """Return the keys and the fits of the package that are on the workers."""
+    keys = [str(key) for keys in client.has_what().values() for key in keys]
+    fits = [fit for fits in client.run(open_fits).values() for fit in fits]
+    return [key for key in keys if key.startswith("dask_dml-")] + fits

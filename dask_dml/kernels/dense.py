@@ -56,10 +56,11 @@ def gradient_single(X, y, column, weight, unit, w, b, parameters, gradient, sums
             g = 0.0
             for j in range(p):
                 g += second[j] * w[j]
-            residual[k] = (y[i, column] - b) - f
-            residual[k + 1] = (y[i + 1, column] - b) - g
-            u = unit * s[k] * slope_of_row(residual[k], margin, width, scale)
-            v = unit * s[k + 1] * slope_of_row(residual[k + 1], margin, width, scale)
+            r = (y[i, column] - b) - f
+            q = (y[i + 1, column] - b) - g
+            residual[k], residual[k + 1] = r, q
+            u = unit * s[k] * slope_of_row(r, margin, width, scale)
+            v = unit * s[k + 1] * slope_of_row(q, margin, width, scale)
             for j in range(p):
                 part[j] += u * first[j] + v * second[j]
         if size % 2:

@@ -80,7 +80,7 @@ def test_killed_workers(sums):
         pid = client.run(os.getpid)[victim]
         with later(0.4, lambda: os.kill(pid, signal.SIGKILL)):
             result = rounds.map_reduce(helpers.slow_sums, 0.3)
-        assert time.monotonic() - start < 8
+        assert time.monotonic() - start < 20
         assert np.array_equal(result, sums)
         assert victim not in client.nthreads()
         # The state of the victim's shards is reported once, and then starts anew.
@@ -177,7 +177,7 @@ def test_adaptive_scaling(sums):
 
 def test_scattered_data_is_lost():
     """What Dask cannot compute again is a clear error, not a wait for ever."""
-    with cluster(processes=True, host="127.0.0.1", autorestart=False) as (_, client):
+    with cluster(processes=True, host="127.0.0.1") as (_, client):
         scattered = client.scatter(X, hash=False)
         data = helpers.to_chunks(X, X[:, 0], [])
         data.X[:] = [dask.delayed(scattered)]
