@@ -103,9 +103,9 @@ def _single_loss_sums(
     block: Block, unit: float, point: Point, gradient: np.ndarray, sums: np.ndarray
 ) -> None:
     part, part_sums = np.zeros_like(gradient), np.zeros_like(sums)
-    shift = float(point.intercept[0] + point.target_mean[0] - point.mean @ point.coef[0])
+    shift = float(point.intercept[0] - point.mean @ point.coef[0])
     dense.gradient_single(
-        block.X, block.y, int(point.column[0]), _weight(block), unit,
+        block.X, block.y, int(point.column[0]), point.target_mean[0], _weight(block), unit,
         point.coef[0], shift, point.parameters[0], part, part_sums,
     )  # fmt: skip
     gradient += part - point.mean * part_sums[DUAL]
@@ -123,9 +123,9 @@ def _sparse_loss_sums(
     X, n_problems = block.X, len(point.coef)
     part, part_sums = np.zeros(point.coef.T.shape), np.zeros_like(sums)
     bends = np.empty((n_problems, block.n_rows)) if hessian is not None else np.empty((0, 0))
-    shift = point.intercept + point.target_mean - point.coef @ point.mean
+    shift = point.intercept - point.coef @ point.mean
     sparse.gradient(
-        X.data, X.indices, X.indptr, block.y, point.column, _weight(block), unit,
+        X.data, X.indices, X.indptr, block.y, point.column, point.target_mean, _weight(block), unit,
         np.ascontiguousarray(point.coef.T), shift, point.parameters, part, part_sums, bends,
     )  # fmt: skip
     gradient += part.T - np.outer(part_sums[:, DUAL], point.mean)

@@ -75,6 +75,8 @@ class Evaluation:
         Bound of the distance of ``objective`` to the optimum; infinite where there is none.
     relative_gap : float
         The gap relative to the lower bound of the optimum.
+    floor : float
+        What relative errors are at least relative to; see `Objective.floor`.
     slack : float
         Part of the gap that is owed to the smoothing width.
     gradient : ndarray of shape (n_features,)
@@ -92,6 +94,7 @@ class Evaluation:
     objective: float
     gap: float
     relative_gap: float
+    floor: float
     slack: float
     gradient: np.ndarray
     intercept_gradient: float
@@ -275,6 +278,7 @@ class Objective:
             objective=objective,
             gap=gap,
             relative_gap=relative_gap(objective, gap, self.floor(number)),
+            floor=self.floor(number),
             slack=slack,
             gradient=gradient,
             intercept_gradient=-float(sums[rows.DUAL]) if self.fit_intercept else 0.0,

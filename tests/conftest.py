@@ -25,7 +25,7 @@ def _connected(*, processes: bool) -> Iterator[Client]:
             n_workers=2,
             threads_per_worker=1,
             processes=processes,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit="2 GiB" if processes else 0,
             **({"host": "127.0.0.1"} if processes else {}),
         ) as cluster,

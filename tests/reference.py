@@ -175,13 +175,13 @@ def _interior_point(P: np.ndarray, q: np.ndarray, G: np.ndarray, h: np.ndarray) 
         D = lam / slack
         K = np.diag(P + 1e-15) + G.T @ (D[:, None] * G)
         scale = 1 / np.sqrt(np.diag(K))
-        factor = np.linalg.cholesky(K * scale * scale[:, None] + 1e-15 * np.eye(n))
+        factor = _cholesky(K * scale * scale[:, None])
 
         def solve(target, D=D, K=K, scale=scale, factor=factor, dual=dual, primal=primal,
                   slack=slack, lam=lam):  # fmt: skip
             right = -dual - G.T @ (D * primal + target / slack)
             step = np.zeros(n)
-            for _ in range(3):  # refined: K gets ill-conditioned in the end
+            for _ in range(5):  # refined: K gets ill-conditioned in the end
                 rest = scale * (right - K @ step)
                 step = step + scale * np.linalg.solve(factor.T, np.linalg.solve(factor, rest))
             slack_step = -primal - G @ step
@@ -195,6 +195,15 @@ def _interior_point(P: np.ndarray, q: np.ndarray, G: np.ndarray, h: np.ndarray) 
         length = 0.995 * min(_longest(slack, slack_step), _longest(lam, lam_step))
         z, slack, lam = z + length * step, slack + length * slack_step, lam + length * lam_step
     return best_z
+
+
+def _cholesky(K: np.ndarray) -> np.ndarray:
+    for more in range(8):
+        try:
+            return np.linalg.cholesky(K + 10.0 ** (more - 15) * np.eye(len(K)))
+        except np.linalg.LinAlgError:
+            continue
+    raise np.linalg.LinAlgError
 
 
 def _longest(v: np.ndarray, step: np.ndarray) -> float:

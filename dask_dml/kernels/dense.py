@@ -14,6 +14,7 @@ from dask_dml.kernels.rows import (
     MARGIN,
     SCALE,
     WIDTH,
+    group_targets,
     group_weights,
     jit,
     loss_sums,
@@ -32,7 +33,7 @@ def tile_rows(n_features: int) -> int:
 
 
 @jit
-def gradient_single(X, y, column, weight, unit, w, b, parameters, gradient, sums):
+def gradient_single(X, y, column, target_mean, weight, unit, w, b, parameters, gradient, sums):
     """Add one problem's loss sums and ``sum_i u_i x_i`` in one fused pass (no centring)."""
     n, p = X.shape
     margin, width, scale = parameters[MARGIN], parameters[WIDTH], parameters[SCALE]
@@ -45,6 +46,7 @@ def gradient_single(X, y, column, weight, unit, w, b, parameters, gradient, sums
     for begin in range(0, n, group):
         size = min(group, n - begin)
         group_weights(weight, begin, s[:size])
+        group_targets(y, begin, column, target_mean, residual[:size])
         part[:] = 0.0
         # Two rows at a time halve the traffic on the gradient.
         for k in range(0, size - 1, 2):
@@ -56,8 +58,8 @@ def gradient_single(X, y, column, weight, unit, w, b, parameters, gradient, sums
             g = 0.0
             for j in range(p):
                 g += second[j] * w[j]
-            r = (y[i, column] - b) - f
-            q = (y[i + 1, column] - b) - g
+            r = residual[k] - b - f
+            q = residual[k + 1] - b - g
             residual[k], residual[k + 1] = r, q
             u = unit * s[k] * slope_of_row(r, margin, width, scale)
             v = unit * s[k + 1] * slope_of_row(q, margin, width, scale)
@@ -69,7 +71,7 @@ def gradient_single(X, y, column, weight, unit, w, b, parameters, gradient, sums
             f = 0.0
             for j in range(p):
                 f += first[j] * w[j]
-            residual[size - 1] = (y[i, column] - b) - f
+            residual[size - 1] -= b + f
             u = unit * s[size - 1] * slope_of_row(residual[size - 1], margin, width, scale)
             for j in range(p):
                 part[j] += u * first[j]

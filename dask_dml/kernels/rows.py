@@ -124,11 +124,24 @@ def group_weights(weight, start, out):
             out[i] = weight[start + i]
 
 
+@inline
+def group_targets(y, start, column, mean, out):
+    """Write the targets of some rows less their mean.
+
+    A loop of its own, before predictions are subtracted: in one expression reassociation would
+    make ``y - (mean + f)`` of ``(y - mean) - f``, and a mean far from zero cost ``f`` its digits.
+    """
+    for i in range(out.shape[0]):
+        out[i] = y[start + i, column] - mean
+
+
 @jit
 def slopes_of_tile(F, y, start, weight, unit, column, target_mean, c, parameters, sums, bend):
     """Replace predictions ``F[c]`` by weighted slopes and add problem ``c``'s loss sums."""
+    targets = np.empty(F.shape[1])
+    group_targets(y, start, column[c], target_mean[c], targets)
     for i in range(F.shape[1]):
-        F[c, i] = (y[start + i, column[c]] - target_mean[c]) - F[c, i]
+        F[c, i] = targets[i] - F[c, i]
     s = np.ones(F.shape[1])
     group_weights(weight, start, s)
     loss_sums(F[c], s, unit, parameters[c], sums[c], F[c], bend)

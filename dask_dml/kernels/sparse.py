@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dml.kernels.rows import group_weights, jit, loss_sums, weight_of_row
+from dask_dml.kernels.rows import group_targets, group_weights, jit, loss_sums, weight_of_row
 
 
 @jit
 def gradient(
-    data, indices, indptr, y, column, weight, unit, coef, intercept, parameters,
+    data, indices, indptr, y, column, target_mean, weight, unit, coef, intercept, parameters,
     gradient, sums, bends,
 ):  # fmt: skip
     """Add loss sums and ``sum_i u_i x_i`` of several problems in one pass.
 
     ``coef`` and ``gradient`` are transposed, (n_features, n_problems): a non-zero then meets the
-    problems side by side in memory.  ``intercept`` includes minus the mean of the target.
+    problems side by side in memory.  ``intercept`` belongs to X as it is and the target minus
+    its mean.
     ``bends`` (n_problems, n_rows) receives the weighted curvatures unless empty.
     """
     n, n_problems = indptr.shape[0] - 1, coef.shape[1]
@@ -32,6 +33,8 @@ def gradient(
     for begin in range(0, n, group):
         size = min(group, n - begin)
         group_weights(weight, begin, s[:size])
+        for c in range(n_problems):
+            group_targets(y, begin, column[c], target_mean[c], residual[c, :size])
         for k in range(size):
             f[:] = intercept
             for at in range(indptr[begin + k], indptr[begin + k + 1]):
@@ -40,7 +43,7 @@ def gradient(
                 for c in range(n_problems):
                     f[c] += v * coef[j, c]
             for c in range(n_problems):
-                residual[c, k] = y[begin + k, column[c]] - f[c]
+                residual[c, k] -= f[c]
         for c in range(n_problems):
             bend = bends[c, begin : begin + size] if bends.shape[0] > 0 else none
             loss_sums(

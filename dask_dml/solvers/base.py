@@ -33,12 +33,15 @@ class Limits:
         `time.monotonic` value after which no further iteration begins.
     report : callable or None
         Called with one line of text per round.
+    aim : float
+        Share of ``tol`` to go on to, where passes are few; what meets ``tol`` has converged.
     """
 
     max_iter: int
     tol: float
     deadline: float = math.inf
     report: Callable[[str], None] | None = None
+    aim: float = 1.0
 
 
 class Step(Protocol):
@@ -134,8 +137,10 @@ def minimise(objective: Objective, steps: Sequence[Step], limits: Limits) -> lis
             step.tell(answers[number])
             if step.n_iter > before or not curves[number]:
                 curves[number].append(step.current.objective)
-            met = _met(step, objective.problems[number].penalty, limits.tol)
-            if met or late or step.stalled or step.n_iter >= limits.max_iter:
+            penalty = objective.problems[number].penalty
+            done = _met(step, penalty, limits.aim * limits.tol)
+            if done or late or step.stalled or step.n_iter >= limits.max_iter:
+                met = done or _met(step, penalty, limits.tol)
                 outcomes[number] = _outcome(step, met, curves[number])
                 del active[number]
         if limits.report is not None:
@@ -150,7 +155,7 @@ def _met(step: Step, penalty: ElasticNet, tol: float) -> bool:
     if penalty.l1 > 0.0 or penalty.l2 > 0.0:
         return False
     # No penalty, no bound: what is left is the size of the gradient, and the price of smoothing.
-    return step.optimality <= tol and evaluation.slack <= tol * max(evaluation.objective, 0.0)
+    return step.optimality <= tol and evaluation.slack <= tol * max(evaluation.objective, evaluation.floor)
 
 
 def _outcome(step: Step, met: bool, curve: list[float]) -> Outcome:
@@ -212,11 +217,12 @@ def left_to_gain(e: Evaluation, norm: float) -> float:
     """Return how far the smoothed problem is from its optimum, about.
 
     Where there is no duality gap, the gradient's ``norm`` in scaled coordinates and the loss's
-    curvature tell; the factor allows for directions that bend a hundred times less.
+    curvature tell; the factor allows for directions that bend far less than that, as there are
+    where few rows lie near a kink.
     """
     if np.isfinite(e.gap):
         return e.gap - e.slack
-    return 100.0 * norm**2 / e.curvature if e.curvature > 0.0 else np.inf
+    return 1e5 * norm**2 / e.curvature if e.curvature > 0.0 else np.inf
 
 
 def relative_optimality(problem: Problem, e: Evaluation, norm: float, first: float) -> float:
@@ -226,7 +232,7 @@ def relative_optimality(problem: Problem, e: Evaluation, norm: float, first: flo
     gain, relative to the objective, takes their place.
     """
     if problem.loss.bounded_slope:
-        return left_to_gain(e, norm) / max(e.objective, 1e-300)
+        return left_to_gain(e, norm) / max(e.objective, e.floor, 1e-300)
     return norm / first if first > 0.0 else 0.0
 
 

@@ -120,23 +120,24 @@ def _finish_exactly(
     magnitude = np.abs(B)
     for _ in range(_MAX_CHANGES):
         chosen = np.flatnonzero((sign != 0.0) | (l1 == 0.0))
-        exact = np.zeros_like(z)
-        exact[chosen] = solve_smooth(
-            B[np.ix_(chosen, chosen)], c[chosen] - l1[chosen] * sign[chosen], l2[chosen]
-        )
-        flipped = np.flatnonzero((exact * sign < 0.0) & (l1 > 0.0))
-        if len(flipped):
-            reach = np.abs(z[flipped]) / (np.abs(z[flipped]) + np.abs(exact[flipped]))
-            first = reach.min()
-            z += first * (exact - z)
-            gone = flipped[reach <= first * (1.0 + 1e-12)]
-            z[gone] = sign[gone] = 0.0
+        move = np.zeros_like(z)
+        slope = B @ z - c + l2 * z + l1 * sign
+        move[chosen] = -solve_smooth(B[np.ix_(chosen, chosen)], slope[chosen], l2[chosen])
+        if _stop_at_zero(z, sign, l1, move, 1.0):
             continue
-        z = exact
+        z += move
         slope = B @ z - c + l2 * z
         rounding = 1e-11 * (magnitude @ np.abs(z) + np.abs(c) + l1)
-        if np.any(np.abs(slope + l1 * sign)[chosen] > 100.0 * rounding[chosen]):
-            return None  # a singular system whose truncated solution is none
+        rest = (slope + l1 * sign)[chosen]
+        if np.any(np.abs(rest) > 100.0 * rounding[chosen]):
+            # A singular system without a solution: along what is left of the slope the objective
+            # falls, and does not bend, until a coefficient meets zero.
+            move = np.zeros_like(z)
+            scale = _scale(B[np.ix_(chosen, chosen)], l2[chosen])
+            move[chosen] = -(scale**2) * rest
+            if _stop_at_zero(z, sign, l1, move, np.inf):
+                continue
+            return None
         excess = np.where(sign == 0.0, np.abs(slope) - l1 - rounding, -np.inf)
         excess[chosen] = -np.inf
         entering = int(np.argmax(excess))
@@ -144,6 +145,21 @@ def _finish_exactly(
             return z
         sign[entering] = -np.sign(slope[entering])
     return None
+
+
+def _stop_at_zero(
+    z: np.ndarray, sign: np.ndarray, l1: np.ndarray, move: np.ndarray, longest: float
+) -> bool:
+    """Move ``z`` to where the first coefficient changes its sign, if any does; it leaves there."""
+    at_risk = np.flatnonzero((move * sign < 0.0) & (l1 > 0.0))
+    reach = np.abs(z[at_risk]) / np.abs(move[at_risk])
+    first = float(reach.min(initial=np.inf))
+    if first >= longest:
+        return False
+    z += first * move
+    gone = at_risk[reach <= first * (1.0 + 1e-12)]
+    z[gone] = sign[gone] = 0.0
+    return True
 
 
 @jit

@@ -24,8 +24,9 @@ from dask_dml.solvers.newton import NewtonStep
 MAX_STATISTICS = 2000
 #: Numbers that the Hessians of a whole batch may hold.
 MAX_HESSIAN = 2**26
-#: Tolerance of squared error relative to ``tol``: its passes are few, its users used to digits.
-SQUARED_ERROR_TOL = 1e-2
+#: Share of ``tol`` that ``"auto"`` goes on to where a pass or two more give the coefficients'
+#: digits as well as the objective's.
+AIM = 1e-2
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         starts = np.zeros((task.n_outputs, task.n_features)) if task.coef is None else task.coef
         outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits.tol)
     else:
-        outcomes = minimise(objective, _steps(solver, task, objective, first), _limits(task))
+        outcomes = minimise(objective, _steps(solver, task, objective, first), _limits(solver, task))
     return _solution(solver, objective, whole, outcomes)
 
 
@@ -190,9 +191,10 @@ def _units(rounds: Rounds) -> np.ndarray:
     return np.divide(1.0, totals, out=np.zeros(n_shards), where=totals > 0.0)
 
 
-def _limits(task: Task) -> Limits:
-    if task.loss.quadratic and task.solver == "auto":
-        return replace(task.limits, tol=SQUARED_ERROR_TOL * task.limits.tol)
+def _limits(solver: str, task: Task) -> Limits:
+    kink = task.loss.width == 0.0
+    if task.solver == "auto" and (task.loss.quadratic or (solver == "newton" and not kink)):
+        return replace(task.limits, aim=AIM)
     return task.limits
 
 
@@ -223,7 +225,11 @@ def _newton_steps(task: Task, objective: Objective, first: Moments) -> list[Step
         if task.coef is not None:
             coef, intercept = _start(task, objective.frame, number)
         # An exact fit has no residuals to take a width from.
-        width = max(float(widths[number]), 1e-9 * float(objective.frame.target_spread[number]))
+        width = max(
+            float(widths[number]),
+            problem.loss.margin,
+            1e-9 * float(objective.frame.target_spread[number]),
+        )
         steps.append(
             NewtonStep(
                 problem, quadratic.B, coef, intercept, width, fit_intercept=task.fit_intercept

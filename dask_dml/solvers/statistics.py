@@ -21,7 +21,7 @@ from dask_dml.solvers.quadratic import condition, minimise_quadratic, symmetric
 #: Condition number of the scaled, penalised second moments above which a refining pass pays.
 REFINE_ABOVE = 1e6
 #: Above this the moments have lost too much for refinement to bring back.
-FACTORISE_ABOVE = 1e12
+FACTORISE_ABOVE = 1e11
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def cluster(**options):
         "n_workers": 2,
         "threads_per_worker": 1,
         "processes": False,
-        "dashboard_address": None,
+        "dashboard_address": "127.0.0.1:0",
     } | options
     with (
         LocalCluster(**options) as made,
