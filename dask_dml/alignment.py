@@ -168,11 +168,11 @@ def _sizes(*collections: Collection) -> dict[int, Sequence[int]]:
 
 
 def _counts(collection: Collection) -> list[Delayed]:
-    if is_frame(collection):
-        # The index alone, so that a file format with columns reads no more than it must.
-        counts = collection.index.map_partitions(len, meta=np.empty(0, np.int64))
-        return list(np.ravel(counts.to_delayed()))
     count = delayed(_n_rows)
+    if is_frame(collection):
+        # The index alone, so that a file format with columns reads no more than it must.  Not
+        # map_partitions(len): over dd.from_delayed its graph lacks the partitions.
+        return [count(part) for part in np.ravel(collection.index.to_delayed())]
     return [count(part) for part in _first_column(collection)]
 
 

@@ -105,8 +105,8 @@ def make_loss(name: str, epsilon: float) -> Loss:
     if name == "huber":
         if not epsilon > 0.0:
             raise ValueError(
-                "loss='huber' needs epsilon > 0, got 0: where the parabola ends it turns linear. For "
-                "the absolute error take loss='epsilon_insensitive' with epsilon=0."
+                "loss='huber' needs epsilon > 0, got 0: where the parabola ends it turns linear. "
+                "For the absolute error take loss='epsilon_insensitive' with epsilon=0."
             )
         return Loss(width=epsilon, slope=epsilon)
     if name == "epsilon_insensitive":

@@ -249,13 +249,15 @@ class Objective:
         answers = {}
         for position, number in enumerate(numbers):
             bend = total.hessian[position] / self.frame.weight if hessian else None
-            answers[number] = self._evaluation(
-                number,
-                queries[number],
-                -total.gradient[position] / self.frame.weight,
-                total.sums[position] / self.frame.weight,
-                bend,
-            )
+            # A diverging solver gets to hear of it by an objective that is not finite.
+            with np.errstate(over="ignore", invalid="ignore"):
+                answers[number] = self._evaluation(
+                    number,
+                    queries[number],
+                    -total.gradient[position] / self.frame.weight,
+                    total.sums[position] / self.frame.weight,
+                    bend,
+                )
         return answers
 
     def _evaluation(
@@ -293,7 +295,7 @@ class Objective:
         loss, mean_slope = problem.loss, 0.0
         scale = 1.0
         if self.fit_intercept:
-            mean_slope = float(sums[rows.DUAL])
+            mean_slope = sums[rows.DUAL]  # not a Python float, whose overflow is an error
             gradient = gradient + mean_slope * self.frame.residual_mean
             if loss.bounded_slope:
                 scale = loss.slope / (loss.slope + abs(mean_slope))

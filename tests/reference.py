@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 LOSSES = ("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")
 PENALTIES = ("l2", "l1", "elasticnet", None)
@@ -151,7 +152,8 @@ def optimum(X: Any, y: np.ndarray, weight: np.ndarray | None = None, **params: A
             positive[:, at[name]] = -np.eye(n)
             rows.append(positive)
             bounds.append(np.zeros(n))
-    z = _interior_point(P, q, np.concatenate(rows), np.concatenate(bounds))
+    with threadpool_limits(1):  # small matrices: threads would only wait for each other
+        z = _interior_point(P, q, np.concatenate(rows), np.concatenate(bounds))
     coef, intercept = z[at["w"]], float(z[at["b"]].sum())
     value = objective(X, y, coef, intercept, s, **known)
     return Optimum(coef, intercept, value)

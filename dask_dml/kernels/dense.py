@@ -42,11 +42,12 @@ def gradient_single(X, y, column, target_mean, weight, unit, w, b, parameters, g
     # uses vector registers.
     group = 1024
     residual, s, none = np.empty(group), np.ones(group), np.empty(0)
+    targets = np.empty(group)
     part = np.zeros(p)
     for begin in range(0, n, group):
         size = min(group, n - begin)
         group_weights(weight, begin, s[:size])
-        group_targets(y, begin, column, target_mean, residual[:size])
+        group_targets(y, begin, column, target_mean, targets[:size])
         part[:] = 0.0
         # Two rows at a time halve the traffic on the gradient.
         for k in range(0, size - 1, 2):
@@ -58,8 +59,8 @@ def gradient_single(X, y, column, target_mean, weight, unit, w, b, parameters, g
             g = 0.0
             for j in range(p):
                 g += second[j] * w[j]
-            r = residual[k] - b - f
-            q = residual[k + 1] - b - g
+            r = targets[k] - b - f
+            q = targets[k + 1] - b - g
             residual[k], residual[k + 1] = r, q
             u = unit * s[k] * slope_of_row(r, margin, width, scale)
             v = unit * s[k + 1] * slope_of_row(q, margin, width, scale)
@@ -71,7 +72,7 @@ def gradient_single(X, y, column, target_mean, weight, unit, w, b, parameters, g
             f = 0.0
             for j in range(p):
                 f += first[j] * w[j]
-            residual[size - 1] -= b + f
+            residual[size - 1] = targets[size - 1] - b - f
             u = unit * s[size - 1] * slope_of_row(residual[size - 1], margin, width, scale)
             for j in range(p):
                 part[j] += u * first[j]

@@ -155,7 +155,9 @@ def _met(step: Step, penalty: ElasticNet, tol: float) -> bool:
     if penalty.l1 > 0.0 or penalty.l2 > 0.0:
         return False
     # No penalty, no bound: what is left is the size of the gradient, and the price of smoothing.
-    return step.optimality <= tol and evaluation.slack <= tol * max(evaluation.objective, evaluation.floor)
+    return step.optimality <= tol and evaluation.slack <= tol * max(
+        evaluation.objective, evaluation.floor
+    )
 
 
 def _outcome(step: Step, met: bool, curve: list[float]) -> Outcome:

@@ -15,7 +15,6 @@ import scipy.linalg
 
 from dask_dml.kernels.rows import jit
 
-
 #: Rounds of fifty sweeps of coordinate descent, and changes of the support after them.
 _MAX_DESCENTS = 200
 _MAX_CHANGES = 100

@@ -161,7 +161,9 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         starts = np.zeros((task.n_outputs, task.n_features)) if task.coef is None else task.coef
         outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits.tol)
     else:
-        outcomes = minimise(objective, _steps(solver, task, objective, first), _limits(solver, task))
+        outcomes = minimise(
+            objective, _steps(solver, task, objective, first), _limits(solver, task)
+        )
     return _solution(solver, objective, whole, outcomes)
 
 

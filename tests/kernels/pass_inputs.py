@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import scipy.sparse as sp
 from reference import loss_slopes, loss_values
@@ -16,7 +18,7 @@ def make_shard(X, y, weight=None, *, number=0, cuts=(), dtype=np.float64, sparse
     y = y if y.ndim == 2 else y[:, None]
     bounds = [0, *cuts, len(y)]
     blocks = []
-    for chunk, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for chunk, (low, high) in enumerate(pairwise(bounds)):
         piece = np.ascontiguousarray(X[low:high], dtype=dtype)
         blocks.append(
             frozen(
@@ -59,4 +61,8 @@ def plain(X, y, s, w, b, loss, mean=0.0, target_mean=0.0):
     centred = X.astype(wide) - np.asarray(mean, wide)
     r = y.astype(wide) - wide(target_mean) - centred @ w.astype(wide) - wide(b)
     u = s.astype(wide) * loss_slopes(r, *loss)
-    return float(s.astype(wide) @ loss_values(r, *loss)), np.asarray(u @ centred, float), float(u.sum())
+    return (
+        float(s.astype(wide) @ loss_values(r, *loss)),
+        np.asarray(u @ centred, float),
+        float(u.sum()),
+    )

@@ -17,7 +17,9 @@ RNG = np.random.default_rng(3)
 @pytest.mark.parametrize("function", [statistics, moments])
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("value", "name"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "inf")])
+@pytest.mark.parametrize(
+    ("value", "name"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "inf")]
+)
 @pytest.mark.parametrize("row", [0, 70, 99])
 def test_the_first_pass_names_where_x_is_not_finite(function, sparse, dtype, value, name, row):
     X = RNG.standard_normal((100, 3)).astype(dtype)

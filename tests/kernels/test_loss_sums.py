@@ -56,9 +56,7 @@ def test_gradients_are_finite_differences_of_the_values(sparse, dtype, hessian, 
     shard = make_shard(X, Y[:, 0], WEIGHT, dtype=dtype, sparse=sparse)
 
     def at(w, b):
-        point = make_point(
-            w, b, [(loss, 0.4)], mean=np.full(P, 0.2), hessian=hessian, widths=[0.8]
-        )
+        point = make_point(w, b, [(loss, 0.4)], mean=np.full(P, 0.2), hessian=hessian, widths=[0.8])
         return loss_sums(shard, point)
 
     here, h = at(COEF[0], 0.1), 1e-6
@@ -160,6 +158,20 @@ def test_csr_with_64_bit_indices_and_empty_rows():
     wide = make_shard(X, Y[:, 0], sparse=True)
     object.__setattr__(wide.blocks[0], "X", csr)
     point = make_point(COEF[0], 0.1, [("huber", 0.5)], hessian=True)
-    np.testing.assert_array_equal(
-        loss_sums(shard, point).gradient, loss_sums(wide, point).gradient
-    )
+    np.testing.assert_array_equal(loss_sums(shard, point).gradient, loss_sums(wide, point).gradient)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(("n_problems", "hessian"), [(1, False), (2, False), (1, True)])
+@pytest.mark.parametrize("n", [1, 2, 7, 100])
+def test_targets_far_from_zero_leave_predictions_their_digits(sparse, n_problems, hessian, n):
+    """A compiler that may reassociate makes ``y - (mean + f)`` of ``(y - mean) - f``."""
+    w = np.array([0.1, 0.2, 0.3]) * 1e-9
+    values = np.random.default_rng(n).standard_normal((n, 3))
+    shard = make_shard(values, np.full(n, 1e9), sparse=sparse)
+    point = make_point(
+        np.tile(w, (n_problems, 1)), 0.0, [("squared_error", 0.0)] * n_problems,
+        target_mean=1e9, hessian=hessian,
+    )  # fmt: skip
+    got = loss_sums(shard, point).sums[0, rows.RESIDUAL]
+    assert got == pytest.approx(-(values @ w).sum(), rel=1e-9, abs=1e-22)

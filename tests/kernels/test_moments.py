@@ -1,5 +1,7 @@
 """Moments, second moments and triangular factors, over any split and at any offset."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,8 +59,10 @@ def assert_moments(got, expected, tolerance=1e-12):
 def merged(function, X, Y, s, cuts, broadcast, *, sparse):
     bounds = [0, *cuts, len(Y)]
     parts = [
-        function(make_shard(X[a:b], Y[a:b], None if s is None else s[a:b], sparse=sparse), broadcast)
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+        function(
+            make_shard(X[a:b], Y[a:b], None if s is None else s[a:b], sparse=sparse), broadcast
+        )
+        for a, b in pairwise(bounds)
     ]
     total = parts[0]
     for part in parts[1:]:

@@ -300,7 +300,9 @@ def test_asynchronous_clients_are_refused():
     import asyncio
 
     async def fit():
-        async with Client(n_workers=1, processes=False, dashboard_address="127.0.0.1:0", asynchronous=True):
+        async with Client(
+            n_workers=1, processes=False, dashboard_address="127.0.0.1:0", asynchronous=True
+        ):
             open_rounds(helpers.to_chunks(X, X, [300]))
 
     with pytest.raises(ValueError, match="asynchronous=False"):

@@ -57,7 +57,9 @@ def test_a_wider_loss_lies_below_by_at_most_half_slope_times_width(name, epsilon
     np.testing.assert_allclose(
         smooth[:, rows.TARGET_VALUE], loss_values(residuals, name, epsilon), atol=1e-14
     )
-    assert np.all(np.abs(np.diff(smooth[:, rows.DUAL])) <= np.diff(residuals) * slope / width + 1e-9)
+    assert np.all(
+        np.abs(np.diff(smooth[:, rows.DUAL])) <= np.diff(residuals) * slope / width + 1e-9
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES)
