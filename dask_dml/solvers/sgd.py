@@ -1,0 +1,387 @@
+"""Distributed stochastic gradient descent: what the driver does between the nodes' steps.
+
+Two loops share the pieces here.  `dask_dml.solvers.sgd_plain` averages the nodes' models and
+follows schedules; `dask_dml.solvers.sgd_corrected` corrects the nodes' steps by the global
+gradient and searches along the averaged direction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dask_dml import passes, sgd_passes, sgd_probes
+from dask_dml.losses import Loss
+from dask_dml.penalties import ElasticNet
+from dask_dml.problems import Frame
+from dask_dml.rounds.base import Rounds, StateLost
+from dask_dml.sgd_order import Split, training
+from dask_dml.sgd_partials import Models, Survey
+from dask_dml.sgd_passes import Visit
+
+#: Step length of ``learning_rate="auto"`` on one node, and the largest on many, relative to the
+#: inverse of the mean row's curvature.
+AUTO_RATE, MAX_RATE = 0.5, 2.0
+
+NO_WEIGHT_MESSAGE = (
+    "The sample weights sum to zero: there is nothing to fit. Give at least one row a positive "
+    "sample_weight."
+)
+
+
+@dataclass(frozen=True)
+class SGDTask:
+    """What is to be fitted, and how.
+
+    Attributes
+    ----------
+    loss : Loss
+        Loss of the residuals.
+    penalty : ElasticNet
+        Penalty of every output's coefficients.
+    alpha : float
+        Strength of the penalty, which ``"optimal"`` takes its step lengths from.
+    n_features, n_outputs : int
+        Columns of X and of y; every column of y is a problem.
+    fit_intercept : bool
+        Whether intercepts are free.
+    corrected : bool
+        Whether steps are corrected by the global gradient.
+    uniform : bool
+        Whether every node counts the same.
+    learning_rate, eta0, power_t
+        Schedule.
+    local_steps : int or None
+        Steps between exchanges; None visits all rows of a node once.
+    batch_size : int
+        Rows of a step.
+    shuffle : bool
+        Whether rows are visited in random order.
+    max_iter : int
+        Passes over the data.
+    tol : float or None
+        Least improvement.
+    n_iter_no_change : int
+        Passes without it that end the fit.
+    average : int
+        Rows seen before models are averaged; zero for not at all.
+    split : Split or None
+        Rows that are held out.
+    key : int
+        Seed.
+    deadline : float
+        `time.monotonic` value after which no further exchange begins.
+    report : callable or None
+        Called with a line of text per exchange.
+    coef, intercept : ndarray or None
+        Where to start, for raw columns; zero if None.
+    rows_seen : int
+        Rows seen by earlier calls of `partial_fit`.
+    """
+
+    loss: Loss
+    penalty: ElasticNet
+    alpha: float
+    n_features: int
+    n_outputs: int
+    fit_intercept: bool
+    corrected: bool
+    uniform: bool
+    learning_rate: str
+    eta0: float
+    power_t: float
+    local_steps: int | None
+    batch_size: int
+    shuffle: bool
+    max_iter: int
+    tol: float | None
+    n_iter_no_change: int
+    average: int
+    split: Split | None
+    key: int
+    deadline: float = np.inf
+    report: Callable[[str], None] | None = None
+    coef: np.ndarray | None = None
+    intercept: np.ndarray | None = None
+    rows_seen: int = 0
+
+    @property
+    def auto(self) -> bool:
+        """Whether step lengths come from the data."""
+        return self.learning_rate == "auto"
+
+    def say(self, line: str) -> None:
+        """Report a line of text."""
+        if self.report is not None:
+            self.report(line)
+
+
+@dataclass
+class SGDSolution:
+    """Where the fit ended, for raw columns.
+
+    Attributes
+    ----------
+    coef, intercept : ndarray of shape (n_outputs, n_features), (n_outputs,)
+        The model.
+    n_iter : int
+        Passes over all rows.
+    converged : bool
+        Whether a stopping rule ended the fit.
+    curve : list of float
+        Objective (or mean loss on the way) after every exchange, summed over the outputs.
+    relative_gap : float
+        Relative duality gap, the largest of the outputs; infinite where it is not known.
+    rows_seen : int
+        Rows visited by steps.
+    scores : list of float
+        R^2 on the held-out rows after every exchange.
+    last : tuple of ndarray or None
+        The iterate behind an averaged model: coefficients, intercepts and the number of rows
+        in the average.
+    survey : Survey or None
+        What is known of the columns.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    n_iter: int = 0
+    converged: bool = False
+    curve: list[float] = field(default_factory=list)
+    relative_gap: float = np.inf
+    rows_seen: int = 0
+    scores: list[float] = field(default_factory=list)
+    last: tuple[np.ndarray, np.ndarray, int] | None = None
+    survey: Survey | None = None
+
+
+class Nodes:
+    """The rounds as the loops of this package's SGD see them: with rows held out, and counted.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The data.
+    split : Split or None
+        Rows that no pass but `score` shall see.
+
+    Attributes
+    ----------
+    passes : int
+        Passes over all rows so far.
+    """
+
+    def __init__(self, rounds: Rounds, split: Split | None) -> None:
+        self.rounds = rounds
+        self.split = split
+        self.shard_rows = rounds.shard_rows
+        self.passes = 0
+
+    @property
+    def n_rounds(self) -> int:
+        """Rounds of the engine so far."""
+        return self.rounds.n_rounds
+
+    def map_reduce(self, function: Any, broadcast: Any = None) -> Any:
+        """Evaluate a shard function on the training rows; nodes remember their own results."""
+        self.passes += 1
+        return self._update(sgd_passes.remember, (function, broadcast, self.split))
+
+    def visit(self, request: Visit) -> Models:
+        """Let the nodes take their steps."""
+        return self._update(sgd_passes.visit, request)
+
+    def _update(self, function: Any, broadcast: Any) -> Any:
+        # A node that has lost its memory does without.
+        with suppress(StateLost):
+            return self.rounds.update(function, broadcast)
+        return self.rounds.update(function, broadcast)
+
+    def score(self, coef: np.ndarray, intercept: np.ndarray, shift: np.ndarray) -> float:
+        """Return R^2 on the held-out rows, averaged over the outputs."""
+        assert self.split is not None
+        column = np.arange(len(coef), dtype=np.intp)
+        request = sgd_probes.Examination(coef, intercept, column, shift, self.split)
+        sums = self.rounds.map_reduce(sgd_probes.examine, request)
+        weight, first, second, residual = sums.T
+        if not np.all(weight > 0.0):
+            raise ValueError(
+                "No row of positive weight is held out for validation. Increase "
+                "validation_fraction, or set early_stopping=False."
+            )
+        spread = second - first**2 / weight
+        flat = np.where(residual > 0.0, 0.0, 1.0)
+        ratio = np.divide(residual, spread, out=1.0 - flat, where=spread > 0.0)
+        return float(np.mean(1.0 - ratio))
+
+    def blame(self, remedy: str) -> None:
+        """Raise for a model that is not finite: bad input where there is any, else the steps."""
+        self.rounds.map_reduce(passes.moments, None)
+        raise ValueError(
+            f"Stochastic gradient descent diverged: the coefficients are no longer finite. {remedy}"
+        )
+
+    def units(self) -> np.ndarray:
+        """Return what every node's weights have to be multiplied by to count the same."""
+        n_shards = len(self.shard_rows)
+        totals = self.rounds.map_reduce(_training_weights, (n_shards, self.split))
+        return np.divide(1.0, totals, out=np.zeros(n_shards), where=totals > 0.0)
+
+
+def _training_weights(shard: Any, request: tuple[int, Split | None]) -> np.ndarray:
+    return passes.shard_weights(training(shard, request[1]), request[0])
+
+
+class Patience:
+    """scikit-learn's stopping rule: too many passes in a row without enough improvement.
+
+    Parameters
+    ----------
+    tol : float or None
+        Least improvement; None never stops.
+    n_iter_no_change : int
+        Passes in a row.
+    """
+
+    def __init__(self, tol: float | None, n_iter_no_change: int) -> None:
+        self.tol = tol
+        self.limit = n_iter_no_change
+        self.best = np.inf
+        self.waited = 0
+
+    def exhausted(self, value: float, n_passes: int) -> bool:
+        """Take the value (less is better) after some more passes; return whether to stop."""
+        if self.tol is None:
+            return False
+        improved = value < self.best - self.tol
+        self.waited = 0 if improved else self.waited + n_passes
+        self.best = min(self.best, value)
+        return self.waited >= self.limit
+
+    def restart(self) -> None:
+        """Forget how long there was no improvement."""
+        self.waited = 0
+
+
+def solve(rounds: Rounds, task: SGDTask) -> SGDSolution:
+    """Fit a batch of problems, one per output.
+
+    Raises
+    ------
+    ValueError
+        If the weights sum to zero, X holds NaN or infinity, no row is left for training or for
+        validation, or the steps of a schedule diverged.
+    """
+    from dask_dml.solvers import sgd_corrected, sgd_plain
+
+    nodes = Nodes(rounds, task.split)
+    if task.corrected:
+        return sgd_corrected.solve(nodes, task)
+    return sgd_plain.solve(nodes, task)
+
+
+def look(nodes: Nodes, units: np.ndarray | None) -> Survey:
+    """Survey the columns: the first pass of every fit with ``learning_rate="auto"``."""
+    found: Survey = nodes.map_reduce(sgd_passes.survey, units)
+    if not found.weight > 0.0:
+        raise ValueError(NO_WEIGHT_MESSAGE)
+    return found
+
+
+def frame_of(survey: Survey, *, centred: bool) -> Frame:
+    """Return coordinates that steps of rows can be taken in.
+
+    Columns of sparse input are centred only where they have an entry in every row: a row then
+    never touches what it has no entry for.
+    """
+    whole = Frame.of(survey, centred=centred)
+    if not centred or not survey.any_sparse:
+        return whole
+    mean = np.where(survey.stored >= survey.n_rows, survey.mean, 0.0)
+    left = survey.mean - mean
+    return Frame(
+        weight=whole.weight,
+        n_rows=whole.n_rows,
+        mean=mean,
+        spread=np.sqrt(whole.spread**2 + left**2),
+        target_mean=whole.target_mean,
+        target_spread=whole.target_spread,
+        residual_mean=left,
+    )
+
+
+def metric_of(survey: Survey, frame: Frame, *, fit_intercept: bool) -> np.ndarray:
+    """Return the step length of every coordinate relative to the common one, intercept last.
+
+    One over the mean square of the column, so that units do not matter, and less where few
+    rows make up most of it (by the root of the kurtosis): a step has to suit these rows, too.
+    """
+    square = frame.spread**2
+    tails = survey.weight * survey.fourth
+    kurtosis = np.divide(
+        tails, survey.own_square**2, out=np.ones_like(tails), where=survey.own_square > 0.0
+    )
+    # What is left of a constant column after rounding is no information.
+    flat = frame.spread <= 1e-13 * np.abs(frame.mean)
+    metric = np.zeros(len(square) + 1)
+    np.divide(1.0, square * np.sqrt(np.maximum(kurtosis, 1.0)), out=metric[:-1],
+              where=(square > 0.0) & ~flat)  # fmt: skip
+    metric[-1] = float(fit_intercept)
+    return metric
+
+
+def auto_rate(frame: Frame, metric: np.ndarray, shard_rows: tuple[int, ...]) -> float:
+    """Return the step length that the mean row allows, for a loss of curvature one.
+
+    Averaging the nodes' models takes noise away, and every node has the fewer rows the more nodes
+    there are: steps are longer by the root of the effective number of nodes.
+    """
+    trace = float(metric[:-1] @ frame.spread**2) + float(metric[-1])
+    rows = np.array(shard_rows, dtype=np.float64)
+    n_nodes = float(rows.sum() ** 2 / (rows @ rows))
+    share = min(AUTO_RATE * np.sqrt(n_nodes), MAX_RATE)
+    return float(share / trace) if trace > 0.0 else 0.0
+
+
+class Columns:
+    """The columns that occur at all: what else a sparse X has need not travel.
+
+    Parameters
+    ----------
+    survey : Survey or None
+        What is known of the columns; None keeps all.
+    """
+
+    def __init__(self, survey: Survey | None) -> None:
+        self.chosen: np.ndarray | None = None
+        if survey is not None and survey.any_sparse:
+            chosen = np.flatnonzero(survey.stored)
+            if 2 * len(chosen) < len(survey.stored):
+                self.chosen = chosen
+                self.n_features = len(survey.stored)
+
+    def narrow(self, values: np.ndarray) -> np.ndarray:
+        """Return the chosen ones of the last axis, and what follows the columns there."""
+        if self.chosen is None:
+            return values
+        return np.concatenate([values[..., self.chosen], values[..., self.n_features :]], axis=-1)
+
+    def widen(self, values: np.ndarray) -> np.ndarray:
+        """Return values of all columns, zero (or False) for those that were not chosen."""
+        if self.chosen is None:
+            return values
+        n = len(self.chosen)
+        wide = np.zeros((*values.shape[:-1], self.n_features + 1), values.dtype)
+        wide[..., self.chosen] = values[..., :n]
+        wide[..., self.n_features :] = values[..., n:]
+        return wide
+
+
+def late(task: SGDTask) -> bool:
+    """Whether the time limit has passed."""
+    return time.monotonic() > task.deadline

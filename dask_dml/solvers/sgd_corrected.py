@@ -1,0 +1,269 @@
+"""Local steps that are corrected by the global gradient, and a search along their average.
+
+Between two exchanges every node visits its rows once.  A step subtracts the row's gradient at the
+*anchor*, the point that all started from, and adds the global gradient there (R. Johnson and
+T. Zhang, *Accelerating stochastic gradient descent using predictive variance reduction*, NeurIPS
+2013), so that the noise dies out as the iterate converges, and every node heads for the global
+optimum, not for its own (O. Shamir, N. Srebro and T. Zhang, *Communication-efficient distributed
+optimization using an approximate Newton-type method*, ICML 2014).  The average of the second half
+of the iterates is what a node reports; `dask_dml.solvers.sgd_step` decides how far to go there.
+
+In the first exchange from zero the anchor's residuals are no smaller than the targets themselves:
+subtracting them would add noise.  Steps are plain then, but for the difference of the node's own
+gradient to the global one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dask_dml import sgd_probes
+from dask_dml.kernels.sgd_rows import CONSTANT, CORRECTED, CORRECTED_SQUARES, ETA0, PLAIN
+from dask_dml.problems import Frame, Objective, Problem, Query
+from dask_dml.sgd_partials import Models, Survey
+from dask_dml.sgd_passes import Visit, global_gradient
+from dask_dml.solvers.sgd import (
+    NO_WEIGHT_MESSAGE,
+    Columns,
+    Nodes,
+    Patience,
+    SGDSolution,
+    SGDTask,
+    auto_rate,
+    frame_of,
+    late,
+    look,
+    metric_of,
+)
+from dask_dml.solvers.sgd_step import CorrectedStep
+
+#: Rows that the curvature along the nodes' changes is estimated from, and numbers that these
+#: changes may hold (they travel to all nodes).
+SAMPLE_ROWS, MAX_CHANGES = 2**13, 2**20
+#: Lengths, relative to the nodes' average, between which it is good enough as a direction.
+GOOD_LENGTHS = (0.5, 2.0)
+#: What is added to the estimated curvature, relative to it: the estimate is a sample's.
+SAMPLE_DAMPING = 1e-3
+#: First smoothing width of a kink, relative to the spread of the targets.
+START_WIDTH = 0.1
+#: Relative duality gap below which nothing but rounding is left.
+ROUNDING_GAP = 1e-13
+
+
+def solve(nodes: Nodes, task: SGDTask) -> SGDSolution:
+    """Run the exchanges until a stopping rule or the number of passes ends them."""
+    units = nodes.units() if task.uniform else None
+    return _Corrected(nodes, task, units, look(nodes, units)).run()
+
+
+class _Corrected:
+    def __init__(
+        self, nodes: Nodes, task: SGDTask, units: np.ndarray | None, survey: Survey
+    ) -> None:
+        self.nodes, self.task, self.units = nodes, task, units
+        self.frame: Frame = frame_of(survey, centred=task.fit_intercept)
+        self.metric = metric_of(survey, self.frame, fit_intercept=task.fit_intercept)
+        problems = [Problem(c, task.loss, task.penalty) for c in range(task.n_outputs)]
+        self.objective = Objective(
+            nodes,  # type: ignore[arg-type]
+            problems,
+            self.frame,
+            fit_intercept=task.fit_intercept,
+            units=units,
+        )
+        self.steps = [self._step(c, problem) for c, problem in enumerate(problems)]
+        self.cold = task.coef is None
+        if self.cold and task.loss.quadratic:
+            gradients = global_gradient(survey, self.frame, self.metric)
+            for c, step in enumerate(self.steps):
+                step.know(0.5 * float(self.frame.target_spread[c]) ** 2, gradients[c])
+        self.epoch = 0
+        self.diverse = True
+        self.columns = Columns(survey)
+        self.rate = auto_rate(self.frame, self.metric, nodes.shard_rows)
+
+    def _step(self, c: int, problem: Problem) -> CorrectedStep:
+        task, frame = self.task, self.frame
+        point = np.zeros(task.n_features + 1)
+        if task.coef is not None and task.intercept is not None:
+            point[:-1] = task.coef[c]
+            if task.fit_intercept:
+                point[-1] = frame.centred_intercept(c, task.coef[c], task.intercept[c])
+        width = START_WIDTH * float(frame.target_spread[c])
+        return CorrectedStep(
+            problem, point, width, self.metric, self.objective.floor(c), frame.residual_mean
+        )
+
+    def run(self) -> SGDSolution:
+        task, nodes = self.task, self.nodes
+        active = dict(enumerate(self.steps))
+        patience = {c: Patience(task.tol, task.n_iter_no_change) for c in active}
+        solution = SGDSolution(np.zeros((0, 0)), np.zeros(0))
+        scores = Patience(task.tol, task.n_iter_no_change)
+        self._evaluate(active)
+        solution.curve.append(self._total())
+        while active:
+            before = nodes.passes
+            if self.epoch and before + 2 > task.max_iter:
+                break
+            self._walk(active)
+            # The last pass of the budget is no good for steps whose end nobody looks at.
+            self._evaluate(active)
+            taken = nodes.passes - before
+            solution.curve.append(self._total())
+            task.say(
+                f"pass {nodes.passes}: objective {solution.curve[-1]:.10g}, "
+                f"gap {max(step.anchor.relative_gap for step in self.steps):.2e}"
+            )
+            for c, step in list(active.items()):
+                stop = task.split is None and patience[c].exhausted(step.anchor.objective, taken)
+                if stop or step.converged or step.anchor.relative_gap <= ROUNDING_GAP:
+                    step.converged = True
+                    del active[c]
+            if task.split is not None and self._score_stops(solution, scores, taken):
+                for step in active.values():
+                    step.converged = True
+                break
+            if late(task):
+                break
+        return self._finish(solution)
+
+    def _score_stops(self, solution: SGDSolution, scores: Patience, taken: int) -> bool:
+        coef, intercept = self._raw()
+        solution.scores.append(self.nodes.score(coef, intercept, self.frame.target_mean))
+        return scores.exhausted(-solution.scores[-1], taken)
+
+    def _evaluate(self, active: dict[int, CorrectedStep]) -> None:
+        """Answer the steps' queries until all of them want the nodes to take steps."""
+        done = False
+        while True:
+            asked = {c: step.query for c, step in active.items() if step.query is not None}
+            if not asked or (self.nodes.passes >= self.task.max_iter and self.epoch > 0 and done):
+                return
+            queries: dict[int, Query] = dict(asked)
+            for c, answer in self.objective.evaluate(queries).items():
+                active[c].tell(answer)
+            done = True
+
+    def _walk(self, active: dict[int, CorrectedStep]) -> None:
+        request = self._request(active)
+        models: Models = self.nodes.visit(request)
+        self.nodes.passes += 1
+        if not models.weight > 0.0:
+            raise ValueError(NO_WEIGHT_MESSAGE)
+        changes = models.average(models.mean)
+        if request.each and np.all(np.isfinite(changes)):
+            changes = self._combined(changes, models, request)
+        changes = self.columns.widen(changes)
+        if self.task.penalty.l1 > 0.0:
+            points = np.array([step.anchor.point for step in active.values()])
+            zeros = self.columns.widen(models.zeros)
+            zeros[:, -1] = False
+            changes = np.where(zeros, -points, changes)
+        if not np.all(np.isfinite(changes)):
+            self.nodes.blame(
+                "Values so large that their squares overflow cannot be fitted; scale the columns."
+            )
+        for c, step in enumerate(active.values()):
+            rate = 0.5 * request.schedule[c, ETA0]
+            step.walked(changes[c], rate * self.metric)
+        self.epoch += 1
+
+    def _combined(self, average: np.ndarray, models: Models, request: Visit) -> np.ndarray:
+        """Weight the nodes' changes so that they suit all rows, where their average does not.
+
+        A node whose rows hardly differ in some direction takes it far too far; a sample of all
+        nodes' rows shows which changes can be trusted.
+        """
+        weights = np.array([weight for weight, _ in models.each]) / models.weight
+        parts = np.stack([change for _, change in models.each], axis=1) * weights[:, None]
+        n_rows = max(64, SAMPLE_ROWS // len(self.nodes.shard_rows))
+        directions = sgd_probes.Directions(parts, request, n_rows)
+        sums = self.nodes.rounds.map_reduce(sgd_probes.curvatures, directions)
+        combined = average.copy()
+        self.diverse = False
+        assert request.gradient is not None
+        for c, (table, part) in enumerate(zip(sums, parts, strict=True)):
+            bend = table[:-1] / table[-1, 0] + request.l2[c] * (part[:, :-1] @ part[:, :-1].T)
+            slope = np.array(request.gradient[c])
+            slope[:-1] += request.l2[c] * request.point[c, :-1]
+            slope[:-1] += request.l1[c] * np.sign(request.point[c, :-1] + average[c, :-1])
+            pull = -(part @ slope)
+            whole = float(bend.sum())
+            length = float(pull.sum()) / whole if whole > 0.0 else 1.0
+            if GOOD_LENGTHS[0] <= length <= GOOD_LENGTHS[1]:
+                continue
+            self.diverse = True
+            scale = np.sqrt(np.maximum(np.diagonal(bend), 1e-300))
+            matrix = bend / np.outer(scale, scale)
+            matrix[np.diag_indices_from(matrix)] += SAMPLE_DAMPING
+            shares = np.linalg.solve(matrix, pull / scale) / scale
+            combined[c] = shares @ part
+        return combined
+
+    def _wants_each(self, steps: list[CorrectedStep]) -> bool:
+        """Whether the nodes' changes may differ so much that their average is of little use."""
+        n_nodes = len(self.nodes.shard_rows)
+        size = n_nodes * len(steps) * (self.task.n_features + 1)
+        low, high = GOOD_LENGTHS
+        suspicious = any(not low <= step.length <= high for step in steps)
+        return n_nodes > 1 and size <= MAX_CHANGES and (self.diverse or suspicious)
+
+    def _request(self, active: dict[int, CorrectedStep]) -> Visit:
+        task, numbers = self.task, np.array(list(active), dtype=np.intp)
+        steps = list(active.values())
+        parameters = np.array([
+            step.problem.loss.parameters(step.continuation.width) for step in steps
+        ])  # fmt: skip
+        schedule = np.zeros((len(steps), 5))
+        schedule[:, 0] = CONSTANT
+        schedule[:, 1] = self.rate / parameters[:, 2]
+        kind = CORRECTED_SQUARES if task.loss.quadratic else CORRECTED
+        if self.cold and self.epoch == 0:
+            kind = PLAIN
+        return Visit(
+            point=self.columns.narrow(np.array([step.anchor.point for step in steps])),
+            gradient=self.columns.narrow(np.array([step.anchor.gradient for step in steps])),
+            kind=kind,
+            literal=False,
+            column=numbers,
+            parameters=parameters,
+            schedule=schedule,
+            l2=np.full(len(steps), task.penalty.l2),
+            l1=np.full(len(steps), task.penalty.l1),
+            target_mean=self.frame.target_mean[numbers],
+            mean=self.columns.narrow(self.frame.mean),
+            metric=self.columns.narrow(self.metric),
+            batch=task.batch_size,
+            n_steps=task.local_steps,
+            shuffle=task.shuffle,
+            key=task.key,
+            epoch=self.epoch,
+            rows_before=0,
+            tail=0.5,
+            units=self.units,
+            split=task.split,
+            each=self._wants_each(steps),
+            columns=self.columns.chosen,
+        )
+
+    def _total(self) -> float:
+        return float(sum(step.anchor.objective for step in self.steps))
+
+    def _raw(self) -> tuple[np.ndarray, np.ndarray]:
+        coef = np.array([step.anchor.point[:-1] for step in self.steps])
+        if not self.task.fit_intercept:
+            return coef, np.zeros(len(coef))
+        raw = [
+            self.frame.raw_intercept(c, coef[c], float(step.anchor.point[-1]))
+            for c, step in enumerate(self.steps)
+        ]
+        return coef, np.array(raw)
+
+    def _finish(self, solution: SGDSolution) -> SGDSolution:
+        solution.coef, solution.intercept = self._raw()
+        solution.n_iter = self.nodes.passes
+        solution.converged = all(step.converged for step in self.steps)
+        solution.relative_gap = max(step.anchor.relative_gap for step in self.steps)
+        solution.rows_seen = self.task.rows_seen + self.epoch * sum(self.nodes.shard_rows)
+        return solution

@@ -1,0 +1,63 @@
+"""A start from a few rows: they are fetched once and solved here, while the workers rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dask_dml.blocks import Block, Shard, concatenate, frozen
+from dask_dml.rounds.base import Rounds
+
+#: Rows below which a pass over all of them is as cheap as one over a sample.
+MIN_ROWS = 50_000
+#: Share of the rows that makes the sample, and rows for each column that it has at least.
+SHARE, ROWS_PER_COLUMN = 0.03, 30
+#: Largest share, and largest number of entries, of a sample that is worth fetching.
+MAX_SHARE, MAX_ENTRIES = 0.2, 8_000_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of some shards; ``+`` puts them one after the other."""
+
+    blocks: tuple[Block, ...]
+
+    def __add__(self, other: Sample) -> Sample:
+        return Sample(self.blocks + other.blocks)
+
+
+@dataclass(frozen=True)
+class SampleAsk:
+    """Which rows are wanted: a share of every shard, drawn by a seed."""
+
+    share: float
+    seed: int
+
+
+def take_rows(shard: Shard, ask: SampleAsk) -> Sample:
+    """Return a random share of the rows of a shard, in order."""
+    random = np.random.default_rng([ask.seed, shard.number])
+    chosen = []
+    for block in shard.blocks:
+        n = int(np.ceil(ask.share * block.n_rows))
+        rows = np.sort(random.choice(block.n_rows, n, replace=False))
+        weight = None if block.weight is None else block.weight[rows]
+        chosen.append(frozen(block.X[rows], block.y[rows], weight, ()))
+    return Sample((concatenate(chosen),))
+
+
+def sample_share(n_rows: int, n_columns: int, entries_per_row: float) -> float:
+    """Return the share of the rows that makes a good start; zero where it would not pay."""
+    if n_rows < MIN_ROWS:
+        return 0.0
+    share = max(SHARE, ROWS_PER_COLUMN * n_columns / n_rows)
+    if share > MAX_SHARE or share * n_rows * entries_per_row > MAX_ENTRIES:
+        return 0.0
+    return share
+
+
+def fetch_sample(rounds: Rounds, share: float, seed: int) -> list[Block]:
+    """Return the blocks of a sample, from one round."""
+    sample: Sample = rounds.map_reduce(take_rows, SampleAsk(share, seed))
+    return list(sample.blocks)

@@ -1,0 +1,272 @@
+"""From a description of a support vector machine to coefficients: which solver, from where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dask_dml.blocks import Block
+from dask_dml.penalties import ElasticNet
+from dask_dml.rounds.base import Rounds
+from dask_dml.solvers.base import Limits, Outcome, minimise
+from dask_dml.solvers.svm_dual import DualObjective, DualStep
+from dask_dml.solvers.svm_newton import MAX_COLUMNS, SvmNewtonStep
+from dask_dml.solvers.svm_sample import fetch_sample, sample_share
+from dask_dml.svm_dual_passes import count_dual_support
+from dask_dml.svm_objective import MarginObjective
+from dask_dml.svm_passes import column_squares
+from dask_dml.svm_problems import MarginProblem
+from dask_dml.svm_support import Duals, count_support
+
+#: First width of the rounded kink: at coefficients of zero every row lies at its edge.
+FIRST_WIDTH = 2.0
+#: First width where the coefficients of an earlier fit are a good guess.
+WARM_WIDTH = 0.1
+#: First width after a sample, relative to the distance that its optimum is from that of all rows.
+START_WIDTH = 0.4
+#: What nodes of the dual solver multiply their own changes by where rows are sparse.
+SPARSE_SIGMA = 1.25
+#: Numbers that the Hessians of a whole batch may hold.
+MAX_HESSIAN = 2**26
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be fitted, and how.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_classes,)
+        The classes as the blocks hold them.
+    rows : ndarray of shape (n_classes,)
+        Number of rows of each class.
+    cost : ndarray of shape (n_classes,)
+        C times the weight of each class.
+    rest_cost : float
+        C: cost of a row of all other classes together, where there are more than two.
+    squared, l1 : bool
+        Loss and penalty.
+    scaling : float
+        Value of the intercept's column; zero for no intercept, infinite for a free one.
+    n_features : int
+        Columns of X.
+    entries : float
+        Entries of X that are held.
+    weight : float
+        Sum of the sample weights.
+    sparse : bool
+        Whether some block is CSR.
+    open_local : callable
+        Makes rounds over blocks of this process.
+    solver : {"auto", "dual", "newton"}
+        The method.
+    limits : Limits
+        Stopping rules.
+    seed : int
+        Of the rows of a subsample, and of the order in which the dual solver visits rows.
+    coef : ndarray of shape (n_problems, n_features) or None
+        Where to start.
+    intercept : ndarray of shape (n_problems,) or None
+        Likewise.
+    """
+
+    labels: np.ndarray
+    rows: np.ndarray
+    cost: np.ndarray
+    rest_cost: float
+    squared: bool
+    l1: bool
+    scaling: float
+    n_features: int
+    entries: float
+    weight: float
+    sparse: bool
+    open_local: Callable[[list[Block]], Rounds]
+    solver: str
+    limits: Limits
+    seed: int = 0
+    coef: np.ndarray | None = None
+    intercept: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Coefficients, and how they were found.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (n_problems, n_features)
+        Coefficients.
+    intercept : ndarray of shape (n_problems,)
+        Intercepts.
+    solver : str
+        The solver that was used.
+    outcomes : list of Outcome
+        One per problem.
+    n_support : ndarray of shape (n_classes,)
+        Support vectors of each class.
+    duals : Duals or None
+        What makes dual variables of rows; labels are the classes' positions.  None after the
+        dual solver, whose dual variables are no function of the margins.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    solver: str
+    outcomes: list[Outcome]
+    n_support: np.ndarray
+    duals: Duals | None
+
+
+def problems(task: Task) -> list[MarginProblem]:
+    """Return the batch: one problem for two classes, otherwise one for each class."""
+    penalty = ElasticNet(l1=1.0) if task.l1 else ElasticNet(l2=1.0)
+
+    def problem(label: float, rest: float, own: float) -> MarginProblem:
+        return MarginProblem(float(label), (rest, own), task.squared, penalty, task.scaling)
+
+    if len(task.labels) == 2:
+        return [problem(task.labels[1], float(task.cost[0]), float(task.cost[1]))]
+    # As liblinear: a class's weight counts where the class is set apart, not in the rest.
+    return [
+        problem(label, task.rest_cost, float(own))
+        for label, own in zip(task.labels, task.cost, strict=True)
+    ]
+
+
+def choose_solver(task: Task) -> str:
+    """Return the solver that ``"auto"`` stands for; check that a named one fits.
+
+    Raises
+    ------
+    ValueError
+        If the named solver cannot handle the problem.
+    """
+    if task.solver == "dual":
+        if task.l1:
+            raise ValueError(
+                "solver='dual' needs penalty='l2'; use solver='auto' or 'newton' with penalty='l1'."
+            )
+        if np.isinf(task.scaling):
+            raise ValueError(
+                "solver='dual' moves dual variables one by one, which the constraint of an "
+                "unpenalised intercept does not allow; use solver='newton' with "
+                "intercept_scaling=None."
+            )
+        return "dual"
+    return "newton"
+
+
+def solve(rounds: Rounds, task: Task) -> Solution:
+    """Fit a batch of problems: one for two classes, one for each of more classes.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The data.
+    task : Task
+        What is to be fitted.
+    """
+    solver = choose_solver(task)
+    batch = problems(task)
+    return (_solve_dual if solver == "dual" else _solve_newton)(rounds, task, batch)
+
+
+def _solve_dual(rounds: Rounds, task: Task, batch: list[MarginProblem]) -> Solution:
+    # Rows of text share their most frequent words; dense rows have no such common direction.
+    sigma = SPARSE_SIGMA if task.sparse and len(rounds.shard_rows) > 1 else 1.0
+    # The loop takes any objective whose answers suit its steps.
+    objective: Any = DualObjective(rounds, batch, task.seed, sigma)
+    steps: list[Any] = [DualStep(problem, task.n_features) for problem in batch]
+    outcomes = minimise(objective, steps, task.limits)
+    n_support = rounds.update(count_dual_support, task.labels)
+    return Solution(
+        np.array([outcome.coef for outcome in outcomes]),
+        np.array([outcome.intercept for outcome in outcomes]),
+        "dual",
+        outcomes,
+        n_support.astype(np.intp),
+        None,
+    )
+
+
+def _solve_newton(rounds: Rounds, task: Task, batch: list[MarginProblem]) -> Solution:
+    objective: Any = MarginObjective(rounds, batch)
+    start = _start(rounds, task, batch)
+    n_rows = sum(rounds.shard_rows)
+    squares = None
+    if task.n_features > MAX_COLUMNS and not task.l1:
+        squares = rounds.map_reduce(column_squares) / task.weight
+    steps: list[Any] = [
+        SvmNewtonStep(problem, w, float(b), width, task.limits.tol, n_rows, squares)
+        for problem, w, b, width in zip(batch, *start, strict=True)
+    ]
+    outcomes = minimise(objective, steps, task.limits)
+    ends = [step.current for step in steps]
+    duals = Duals(
+        coef=np.array([e.query.coef for e in ends]),
+        intercept=np.array([e.query.intercept for e in ends]),
+        label=np.array([problem.label for problem in batch]),
+        cost=np.array([problem.cost for problem in batch]),
+        scale=np.array([e.dual_scale for e in ends]),
+        parameters=np.array(
+            [p.parameters(e.query.width) for p, e in zip(batch, ends, strict=True)]
+        ),
+    )
+    if len(batch) == 1:
+        n_support = np.array(ends[0].counts)
+    else:
+        n_support = rounds.map_reduce(count_support, (duals, task.labels))
+    # From here on classes are named by their positions.
+    positions = np.searchsorted(task.labels, duals.label).astype(np.float64)
+    return Solution(
+        duals.coef,
+        duals.intercept,
+        "newton",
+        outcomes,
+        n_support.astype(np.intp),
+        replace(duals, label=positions),
+    )
+
+
+#: Where the problems begin: coefficients, intercepts, and widths of the rounded kink.
+_Start = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _start(rounds: Rounds, task: Task, batch: list[MarginProblem]) -> _Start:
+    if task.coef is not None and task.intercept is not None:
+        return task.coef, task.intercept, np.full(len(batch), WARM_WIDTH)
+    n_rows = sum(rounds.shard_rows)
+    share = sample_share(n_rows, task.n_features, task.entries / n_rows)
+    if share > 0.0 and task.n_features <= MAX_COLUMNS:
+        return _sample_start(rounds, task, batch, share)
+    zero = np.zeros((len(batch), task.n_features)), np.zeros(len(batch))
+    return *zero, np.full(len(batch), FIRST_WIDTH)
+
+
+def _sample_start(rounds: Rounds, task: Task, batch: list[MarginProblem], share: float) -> _Start:
+    """Return the solution of a sample, in which every row counts for several."""
+    blocks = fetch_sample(rounds, share, task.seed)
+    n_rows = sum(block.n_rows for block in blocks)
+    # Closer to the sample's optimum than it is to that of all rows is of no use.
+    noise = (task.n_features + 1) / n_rows
+    tol = max(0.1 * noise, task.limits.tol)
+    factor = sum(rounds.shard_rows) / n_rows
+    smaller = [replace(p, cost=(factor * p.cost[0], factor * p.cost[1])) for p in batch]
+    with task.open_local(blocks) as local:
+        objective: Any = MarginObjective(local, smaller)
+        steps: list[Any] = [
+            SvmNewtonStep(p, np.zeros(task.n_features), 0.0, FIRST_WIDTH, tol, n_rows)
+            for p in smaller
+        ]
+        limits = replace(task.limits, tol=tol, report=None, max_iter=50)
+        outcomes = minimise(objective, steps, limits)
+    width = min(max(START_WIDTH * np.sqrt(noise), 1e-3), FIRST_WIDTH)
+    return (
+        np.array([outcome.coef for outcome in outcomes]),
+        np.array([outcome.intercept for outcome in outcomes]),
+        np.full(len(batch), width),
+    )

@@ -1,0 +1,163 @@
+"""The dual variables and support vectors of all rows: at once in memory, lazily for Dask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from dask_dml._classifier import read_coded
+from dask_dml.chunks import Chunks, make_block
+from dask_dml.validation import is_dask
+
+if TYPE_CHECKING:
+    from dask_dml.svm_support import Duals
+
+
+class DualVariablesMixin:
+    """Dual variables and support vectors of a linear support vector machine."""
+
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    classes_: np.ndarray
+    duality_gap_: float
+    _duals: Duals | None
+
+    def dual_coef(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Return the dual variables of the training data.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array-like or Dask collection
+            The data of the fit.
+
+        Returns
+        -------
+        duals : ndarray or dask array of shape (n_samples,) or (n_samples, n_classes)
+            ``y_i alpha_i``, so that ``duals.T @ X`` is `coef_` up to the duality gap (with an L2
+            penalty).  They are feasible, and their dual objective is the lower bound behind
+            `duality_gap_`.  Lazy for a Dask collection.  The dual variables of
+            ``solver="dual"`` go with the workers' data; a fit by ``"newton"`` from `coef_`
+            to the same gap then stands in for it.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            If the input is invalid, or y has a class that was not there at the fit.
+        """
+        check_is_fitted(self)
+        if self._duals is None:
+            return self._refined(X, y, sample_weight).dual_coef(X, y, sample_weight)
+        return all_duals(read_coded(self, X, y, sample_weight), self._duals)
+
+    def _refined(self, X: Any, y: Any, sample_weight: Any) -> Any:
+        """Return a fit by ``"newton"`` with a gap that is no larger than this one's."""
+        other: Any = clone(self).set_params(
+            solver="newton", warm_start=True, tol=max(self.duality_gap_, 1e-12)
+        )
+        other.coef_, other.intercept_, other.classes_ = self.coef_, self.intercept_, self.classes_
+        return other.fit(X, y, sample_weight)
+
+    def support(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Return the indices of the support vectors: rows whose dual variables are not all zero.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array-like or Dask collection
+            The data of the fit.
+
+        Returns
+        -------
+        indices : ndarray or dask array of shape (n_support,)
+            Positions of rows, in order.  Lazy for a Dask collection.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            As for `dual_coef`.
+        """
+        duals = self.dual_coef(X, y, sample_weight)
+        if not is_dask(duals):
+            return np.flatnonzero(duals.reshape(len(duals), -1).any(axis=1))
+        return lazy_support(duals)
+
+
+def all_duals(chunks: Chunks, duals: Duals) -> Any:
+    """Return the dual variables of the rows of some chunks.
+
+    Parameters
+    ----------
+    chunks : Chunks
+        Rows with the classes' positions as labels.
+    duals : Duals
+        Likewise.
+
+    Returns
+    -------
+    values : ndarray or dask array of shape (n_samples,) or (n_samples, n_problems)
+        Lazy where the chunks are, with chunks of unknown size.
+    """
+    weights = chunks.weight or [None] * len(chunks.X)
+    known = {"n_features": chunks.n_features, "n_outputs": 1, "dtype": chunks.dtype}
+    parts = enumerate(zip(chunks.X, chunks.y, weights, strict=True))
+    if not chunks.lazy:
+        return np.concatenate(
+            [chunk_duals(*part, duals, number=number, **known) for number, part in parts]
+        )
+    import dask.array as da
+    from dask.delayed import delayed
+
+    shipped, make = delayed(duals, traverse=False), delayed(chunk_duals)
+    squeeze = len(duals.coef) == 1
+    shape = (np.nan,) if squeeze else (np.nan, len(duals.coef))
+    return da.concatenate(
+        [
+            da.from_delayed(
+                make(*part, shipped, number=number, **known),
+                shape=shape,
+                meta=np.empty((0,) * len(shape)),
+            )
+            for number, part in parts
+        ],
+        allow_unknown_chunksizes=True,
+    )
+
+
+def chunk_duals(X: Any, y: Any, weight: Any, duals: Duals, **known: Any) -> np.ndarray:
+    """Return the dual variables of one chunk; one-dimensional for one problem."""
+    block = make_block(X, y, weight, **known)
+    if (block.y < 0.0).any():
+        row = int(np.argmax(block.y[:, 0] < 0.0))
+        raise ValueError(
+            f"y has a class that was not there at the fit (row {row} of chunk "
+            f"{known['number']}); hand over the data of the fit."
+        )
+    parts = [values for _, values in duals.tiles(block)]
+    joined = np.concatenate(parts) if parts else np.empty((0, len(duals.coef)))
+    return joined[:, 0] if len(duals.coef) == 1 else joined
+
+
+def lazy_support(duals: Any) -> Any:
+    """Return the positions of the rows of a dask array that are not all zero."""
+    import dask.array as da
+    from dask.delayed import delayed
+
+    if duals.ndim == 2:
+        duals = duals.any(axis=1)
+    find, count = delayed(_positions), delayed(len)
+    parts = list(np.ravel(duals.to_delayed()))
+    found, start = [], delayed(0)
+    for part in parts:
+        found.append(da.from_delayed(find(part, start), (np.nan,), meta=np.empty(0, np.intp)))
+        start = start + count(part)
+    return da.concatenate(found, allow_unknown_chunksizes=True)
+
+
+def _positions(duals: np.ndarray, start: int) -> np.ndarray:
+    return np.flatnonzero(duals) + start

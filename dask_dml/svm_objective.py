@@ -1,0 +1,141 @@
+"""Evaluates a batch of support vector machines by rounds over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dask_dml import svm_passes
+from dask_dml.rounds.base import Rounds, StateLost
+from dask_dml.svm_problems import (
+    STEPS,
+    MarginEvaluation,
+    MarginProblem,
+    MarginQuery,
+    Product,
+    ProductQuery,
+    evaluation,
+)
+from dask_dml.svm_products import ProductAsk, WindowRows, products, window_rows
+
+
+class MarginObjective:
+    """Evaluates problems of a batch by rounds over the data.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The data.
+    problems : sequence of MarginProblem
+        The batch.
+    """
+
+    def __init__(self, rounds: Rounds, problems: list[MarginProblem]) -> None:
+        self.rounds = rounds
+        self.problems = tuple(problems)
+
+    def evaluate(
+        self, queries: Mapping[int, MarginQuery | ProductQuery]
+    ) -> dict[int, MarginEvaluation | Product | WindowRows]:
+        """Answer the queries of several problems, by problem number, one round for each kind."""
+        answers: dict[int, MarginEvaluation | Product | WindowRows] = {}
+        factors = {n: q for n, q in queries.items() if isinstance(q, ProductQuery)}
+        if factors:
+            answers |= self._products(factors)
+        points = {n: q for n, q in queries.items() if isinstance(q, MarginQuery)}
+        if points:
+            answers |= self._points(points)
+        return answers
+
+    def _points(self, queries: dict[int, MarginQuery]) -> dict[int, MarginEvaluation]:
+        numbers = sorted(queries)
+        asked = [queries[number] for number in numbers]
+        moving = any(query.move is not None for query in asked)
+        columns = asked[0].columns
+        for query in asked[1:]:
+            columns = np.union1d(columns, query.columns)
+        point = svm_passes.MarginPoint(
+            **self._where(numbers, asked),
+            move=np.array([_vector(query.move, query.coef) for query in asked]) if moving else None,
+            move_intercept=np.array([query.move_intercept for query in asked]),
+            grid=np.array([(STEPS - 1.0) * query.step for query in asked])
+            if moving
+            else np.empty((len(asked), 0)),
+            stride=np.array([query.stride for query in asked]),
+            hessian=any(query.hessian for query in asked),
+            columns=columns,
+            split=any(self.problems[number].free for number in numbers),
+        )
+        total = self.rounds.map_reduce(svm_passes.margins, point)
+        answers = {}
+        for at, number in enumerate(numbers):
+            hessian = None
+            if total.hessian is not None:
+                hessian = _chosen(total.hessian[at], columns, queries[number].columns)
+            positive = None if total.positive is None else total.positive[at]
+            answers[number] = evaluation(
+                self.problems[number],
+                queries[number],
+                total.sums[at],
+                total.gradient[at],
+                positive,
+                total.line[at],
+                hessian,
+            )
+        return answers
+
+    def _products(self, queries: dict[int, ProductQuery]) -> dict[int, Product | WindowRows]:
+        answers: dict[int, Product | WindowRows] = {}
+        for moving in (True, False):
+            numbers = sorted(n for n, q in queries.items() if (q.move is not None) == moving)
+            if not numbers:
+                continue
+            asked = [queries[number] for number in numbers]
+            ask = ProductAsk(
+                points=tuple((n, q.point) for n, q in zip(numbers, asked, strict=True)),
+                **self._where(numbers, asked),
+                move=np.array([query.move for query in asked]) if moving else np.empty((0, 0)),
+                move_intercept=np.array([query.move_intercept for query in asked]),
+            )
+            if moving:
+                total = self._product_round(ask)
+                for number, row in zip(numbers, total, strict=True):
+                    answers[number] = Product(row[:-1], float(row[-1]))
+            else:
+                rows = self.rounds.map_reduce(window_rows, ask)
+                answers |= dict(zip(numbers, rows.of, strict=True))
+        return answers
+
+    def _product_round(self, ask: ProductAsk) -> np.ndarray:
+        while True:
+            try:
+                return self.rounds.update(products, ask)
+            except StateLost:
+                # What was lost is worked out again from the point.
+                continue
+
+    def _where(
+        self, numbers: list[int], asked: Sequence[MarginQuery | ProductQuery]
+    ) -> dict[str, np.ndarray]:
+        chosen = [self.problems[number] for number in numbers]
+        return {
+            "label": np.array([problem.label for problem in chosen]),
+            "cost": np.array([problem.cost for problem in chosen]),
+            "parameters": np.array(
+                [p.parameters(q.width) for p, q in zip(chosen, asked, strict=True)]
+            ),
+            "coef": np.array([query.coef for query in asked]),
+            "intercept": np.array([query.intercept for query in asked]),
+        }
+
+
+def _vector(move: np.ndarray | None, coef: np.ndarray) -> np.ndarray:
+    return np.zeros_like(coef) if move is None else move
+
+
+def _chosen(hessian: np.ndarray, columns: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    if len(columns) == len(wanted):
+        return hessian
+    at = np.append(np.searchsorted(columns, wanted), [len(columns), len(columns) + 1])
+    return hessian[np.ix_(at, at)]
