@@ -62,8 +62,8 @@ def stretches(
 
     Stretches of rows are taken in random order, and so are the tiles inside (see
     `visiting_order`); both are cut from the node's rows, whatever the blocks are.  A positive
-    ``whole`` makes one stretch of all rows, unless these are many; where they lie in several blocks, a multiple of that
-    number is then gathered at a time.
+    ``whole`` makes one stretch of all rows, unless these are many; where they lie in several
+    blocks, a multiple of that number is then gathered at a time.
     """
     n_rows = shard.n_rows
     row_bytes = sum(_x_bytes(block) for block in shard.blocks) / n_rows
