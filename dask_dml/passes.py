@@ -170,7 +170,7 @@ def _block_statistics(block: Block, unit: float) -> Statistics:
         weight, sums, target_sums = dense.statistics(
             block, _weight(block), unit, shift, target_shift, products, cross, target_square
         )
-    _check_finite(block, sums, products.diagonal())
+    check_finite(block, sums, products.diagonal())
     share = 1.0 / weight if weight > 0.0 else 0.0
     products -= share * np.outer(sums, sums)
     cross -= share * np.outer(sums, target_sums)
@@ -204,7 +204,7 @@ def _block_moments(block: Block, unit: float) -> Moments:
     else:
         shift = dense.first_rows_mean(block)
         weight = dense.moments(X, weights, unit, shift, sums, squares)
-    _check_finite(block, sums, squares)
+    check_finite(block, sums, squares)
     share = 1.0 / weight if weight > 0.0 else 0.0
     return Moments(
         weight,
@@ -261,7 +261,8 @@ def sum_parts(parts: list[T]) -> T:
     return total
 
 
-def _check_finite(block: Block, *sums: np.ndarray) -> None:
+def check_finite(block: Block, *sums: np.ndarray) -> None:
+    """Raise a ValueError that says where X is not finite, if sums over it are not."""
     if all(np.isfinite(part).all() for part in sums):
         return
     raise ValueError(

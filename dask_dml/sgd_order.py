@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dask_dml.blocks import Block, Shard, concatenate, frozen
+from dask_dml.blocks import Block, Shard, concatenate, frozen, slice_rows
 from dask_dml.kernels.rows import NO_WEIGHT
 from dask_dml.kernels.sgd_dense import copy_rows
 from dask_dml.kernels.sgd_rows import draws, held_out, spread_order, visiting_order
-from dask_dml.rounds.local import slice_rows
 
 #: Bytes of consecutive rows that are visited together, and of the tiles inside.
 STRETCH_BYTES, TILE_BYTES = 2**22, 2**16

@@ -121,7 +121,7 @@ def _block_survey(block: Block, unit: float) -> Survey:
             X, block.y, weight, unit, shift, target_shift, sums, squares, fourths, cross
         )
         stored = np.full(p, float(block.n_rows))
-    passes._check_finite(block, sums, squares)
+    passes.check_finite(block, sums, squares)
     share = 1.0 / total if total > 0.0 else 0.0
     return Survey(
         weight=total,

@@ -7,9 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-import scipy.sparse as sp
-
-from dask_dml.blocks import Block, Matrix, Shard, concatenate, frozen
+from dask_dml.blocks import Block, Shard, concatenate, slice_rows
 from dask_dml.rounds.base import ShardFunction, StateFunction, TreeSum
 from dask_dml.rounds.plan import NumberOfShards, check_rows, merge_runs, split_chunks
 from dask_dml.rounds.threads import BlasLimit
@@ -184,46 +182,3 @@ def _cut(blocks: Sequence[Block], n_parts: int) -> list[list[Block]]:
             first += block.n_rows
         parts.append(part)
     return parts
-
-
-def slice_rows(block: Block, start: int, stop: int) -> Block:
-    """Return consecutive rows of a block as a block that shares its memory."""
-    if (start, stop) == (0, block.n_rows):
-        return block
-    origin: list[tuple[int, int]] = []
-    first = skipped = 0
-    for chunk, count in block.origin:
-        if count < 0:
-            skipped = -count
-            continue
-        n_rows = count - skipped
-        low, high = max(start - first, 0), min(stop - first, n_rows)
-        if low < high:
-            # `Block.locate` counts rows from the chunk's beginning: a negative count steps over
-            # those that are not in the slice.
-            if skipped + low:
-                origin.append((chunk, -(skipped + low)))
-            origin.append((chunk, skipped + high))
-        first += n_rows
-        skipped = 0
-    return frozen(
-        _matrix_rows(block.X, start, stop),
-        block.y[start:stop],
-        None if block.weight is None else block.weight[start:stop],
-        tuple(origin),
-    )
-
-
-def _matrix_rows(X: Matrix, start: int, stop: int) -> Matrix:
-    if not sp.issparse(X):
-        return X[start:stop]
-    # scipy's own slicing copies.
-    return _csr_rows(X, start, stop)
-
-
-def _csr_rows(X: Any, start: int, stop: int) -> sp.csr_array:
-    low, high = X.indptr[start], X.indptr[stop]
-    parts = (X.data[low:high], X.indices[low:high], X.indptr[start : stop + 1] - low)
-    rows = sp.csr_array(parts, shape=(stop - start, X.shape[1]))
-    rows.has_sorted_indices = rows.has_canonical_format = True
-    return rows

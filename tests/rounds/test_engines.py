@@ -13,11 +13,11 @@ from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_dml.blocks import frozen
+from dask_dml.blocks import frozen, slice_rows
 from dask_dml.rounds import open_rounds
 from dask_dml.rounds.choose import count_threads
 from dask_dml.rounds.cluster import ClusterRounds
-from dask_dml.rounds.local import LocalRounds, slice_rows
+from dask_dml.rounds.local import LocalRounds
 from dask_dml.rounds.streaming import StreamingRounds
 
 from . import helpers
