@@ -20,7 +20,7 @@ class BlasLimit:
 
     _lock = threading.Lock()
     _users = 0
-    _limiter: threadpoolctl.threadpool_limits | None = None
+    _keeper: _Keeper | None = None
 
     def __init__(self) -> None:
         # Finding the libraries takes milliseconds: once per fit, not once per round.
@@ -31,15 +31,53 @@ class BlasLimit:
         """Hold the limit for the duration of a round."""
         with BlasLimit._lock:
             BlasLimit._users += 1
-            if BlasLimit._users == 1:
+            if BlasLimit._keeper is None:
                 if self._controller is None:
                     self._controller = threadpoolctl.ThreadpoolController()
-                BlasLimit._limiter = self._controller.limit(limits=1, user_api="blas")
+                # Dask's worker processes are limited from the start.
+                if _is_parallel(self._controller):
+                    BlasLimit._keeper = _Keeper(self._controller)
         try:
             yield
         finally:
             with BlasLimit._lock:
                 BlasLimit._users -= 1
-                if BlasLimit._users == 0 and BlasLimit._limiter is not None:
-                    BlasLimit._limiter.restore_original_limits()
-                    BlasLimit._limiter = None
+                if BlasLimit._users == 0 and BlasLimit._keeper is not None:
+                    BlasLimit._keeper.end()
+                    BlasLimit._keeper = None
+
+
+class _Keeper:
+    """A thread that sets the limit and, when told to, takes it back.
+
+    Only the thread that has set a limit can take it back, and the round that begins first need
+    not be the one that ends last.
+    """
+
+    def __init__(self, controller: threadpoolctl.ThreadpoolController) -> None:
+        self._controller = controller
+        self._set = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="dask_dml-blas", daemon=True)
+        self._thread.start()
+        self._set.wait()
+
+    def _keep(self) -> None:
+        try:
+            with self._controller.limit(limits=1, user_api="blas"):
+                self._set.set()
+                self._over.wait()
+        finally:
+            self._set.set()
+
+    def end(self) -> None:
+        """Take the limit back."""
+        self._over.set()
+        self._thread.join()
+
+
+def _is_parallel(controller: threadpoolctl.ThreadpoolController) -> bool:
+    return any(
+        library["user_api"] == "blas" and library["num_threads"] != 1
+        for library in controller.info()
+    )
