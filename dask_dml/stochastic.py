@@ -137,7 +137,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         is not known.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had string names.
 
     See Also
