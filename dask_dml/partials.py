@@ -105,10 +105,10 @@ class Statistics(Moments):
     products: np.ndarray
     cross: np.ndarray
 
-    def __add__(self, other: Statistics) -> Statistics:  # type: ignore[override]
+    def __add__(self, other: Statistics) -> Statistics:  # type: ignore[override]  # own kind only
         merged = Moments.__add__(self, other)
         if self.weight == 0.0 or other.weight == 0.0:
-            return merged  # type: ignore[return-value]
+            return merged  # type: ignore[return-value]  # one of the two
         between = self.weight * other.weight / merged.weight
         step = other.mean - self.mean
         target_step = other.target_mean - self.target_mean

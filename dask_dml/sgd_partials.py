@@ -31,7 +31,7 @@ class Survey(Moments):
     fourth: np.ndarray
     any_sparse: bool
 
-    def __add__(self, other: Survey) -> Survey:  # type: ignore[override]
+    def __add__(self, other: Survey) -> Survey:  # type: ignore[override]  # own kind only
         merged = Moments.__add__(self, other)
         cross = self.cross + other.cross
         if self.weight > 0.0 and other.weight > 0.0:

@@ -83,7 +83,7 @@ def add_squares(data, indices, indptr, weight, squares):
 
 
 @jit
-def several(  # noqa: C901
+def several(  # noqa: C901 - one loop over rows
     data, indices, indptr, y, start, stop, weight, label, cost, coef, intercept, moving,
     parameters, grid, gradient, positive, sums, line, bends,
 ):  # fmt: skip

@@ -108,7 +108,7 @@ class TreeSum(Generic[T]):
                     other = self.nodes.pop((level, neighbour))
                 # Outside the lock: the terms may be large, and other threads add elsewhere.
                 left, right = (other, value) if neighbour < index else (value, other)
-                value = left + right  # type: ignore[operator]
+                value = left + right  # type: ignore[operator]  # partials have +
             level, index = level + 1, index // 2
         with self._lock:
             self.nodes[(level, index)] = value

@@ -149,7 +149,7 @@ def _open_in_task(chunks: Chunks, n_shards: NumberOfShards) -> Rounds:
 def _fetch_or_stream(
     chunks: Chunks, client: Client | None, n_shards: NumberOfShards, n_threads: int
 ) -> Rounds:
-    import psutil  # type: ignore[import-untyped]
+    import psutil  # type: ignore[import-untyped]  # no stubs
 
     from dask_dml.rounds.fetch import fetch_blocks
     from dask_dml.rounds.streaming import StreamingRounds

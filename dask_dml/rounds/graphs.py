@@ -103,7 +103,7 @@ class ThreadGraphs:
         self,
         task: Delayed,
         kept: Mapping[str, Delayed],
-        limit: float,  # noqa: ARG002
+        limit: float,  # noqa: ARG002 - the protocol has it
     ) -> tuple[Any, list[Any]]:
         """Return the value of a task, and other values in the form in which they can be kept."""
         value, *values = self._compute([task, *kept.values()])
@@ -113,7 +113,7 @@ class ThreadGraphs:
         """Return kept values without their history."""
         return list(kept)
 
-    def lost(self, kept: Sequence[Any]) -> list[int]:  # noqa: ARG002
+    def lost(self, kept: Sequence[Any]) -> list[int]:  # noqa: ARG002 - the protocol has it
         """Return the positions of kept values that are gone: none, in one process."""
         return []
 
