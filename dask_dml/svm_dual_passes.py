@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from dask_dml.chunks import describe_nonfinite
 from dask_dml.kernels import svm_dual as kernel
 from dask_dml.kernels.rows import NO_WEIGHT
 from dask_dml.kernels.svm_rows import labels_of_rows
+from dask_dml.svm_passes import spread
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class DualAsk:
         variables instead of a change.
     seed : int
         Of the order of the rows.
+    columns : ndarray of shape (n_occurring,) or None
+        The columns of X that the coefficients are about, where many never occur: only these
+        travel.
+    n_rows : int
+        Rows of all nodes.
     """
 
     numbers: tuple[int, ...]
@@ -55,6 +61,8 @@ class DualAsk:
     sigma: float
     n_epochs: int
     seed: int
+    columns: np.ndarray | None = None
+    n_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def dual_round(shard: Shard, state: DualState | None, ask: DualAsk) -> tuple[Dua
     state = _fresh(shard) if state is None else state
     # A repeated round starts from the state before it: that is left as it is.
     after = DualState(dict(state.alpha), dict(state.change), state.norms, dict(state.slack))
-    n_problems, p = ask.coef.shape
+    n_problems, p = len(ask.coef), shard.blocks[0].n_features
     total = DualSums(
         np.zeros((n_problems, p)),
         np.zeros(n_problems),
@@ -129,7 +137,24 @@ def dual_round(shard: Shard, state: DualState | None, ask: DualAsk) -> tuple[Dua
         elif number not in state.alpha:
             after.alpha[number] = [np.zeros(block.n_rows) for block in shard.blocks]
         _improve(shard, after, ask, at, total)
+    if ask.columns is not None:
+        total = replace(total, move=total.move[:, ask.columns])
     return after, total
+
+
+def local_solutions(shard: Shard, ask: DualAsk) -> np.ndarray:
+    """Return what a node would find that took its own rows for a sample of all.
+
+    Returns
+    -------
+    solutions : ndarray of float32 of shape (n_problems, n_features + 1)
+        Coefficients and intercepts, times the node's share of the rows: added up they are the
+        nodes' mean.
+    """
+    share = shard.n_rows / ask.n_rows
+    _, found = dual_round(shard, None, replace(ask, cost=ask.cost / share))
+    whole = np.column_stack([found.move, found.move_intercept])
+    return (share * whole).astype(np.float32)
 
 
 def _fresh(shard: Shard) -> DualState:
@@ -155,7 +180,8 @@ def _improve(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualS
     if ask.n_epochs == 0:
         _gather(shard, state, ask, at, total)
         return
-    w, b = ask.coef[at].copy(), float(ask.intercept[at])
+    start = spread(ask.coef[at], ask.columns, shard.blocks[0].n_features)
+    w, b = start.copy(), float(ask.intercept[at])
     slack = state.slack.get(number, np.inf)
     worst, changes = 0.0, []
     for position, block in enumerate(shard.blocks):
@@ -163,7 +189,7 @@ def _improve(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualS
         sign, cost = _labels(block, ask, at)
         f = np.empty(block.n_rows)
         active = np.empty(block.n_rows, np.intp)
-        _margins(block, ask.coef[at], float(ask.intercept[at]), f)
+        _margins(block, start, float(ask.intercept[at]), f)
         n_active, violation = kernel.begin(
             f, sign, cost, ask.squared, alpha, slack, active, total.sums[at]
         )
@@ -189,7 +215,7 @@ def _improve(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualS
     state.change[number] = changes
     # A row that is further at its bound than any other is off it is not going to leave soon.
     state.slack[number] = max(worst, 1e-12)
-    total.move[at] += (w - ask.coef[at]) / ask.sigma
+    total.move[at] += (w - start) / ask.sigma
     total.move_intercept[at] += (b - ask.intercept[at]) / ask.sigma
 
 

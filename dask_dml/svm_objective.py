@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from dask_dml.svm_problems import (
     ProductQuery,
     evaluation,
 )
-from dask_dml.svm_products import ProductAsk, WindowRows, products, window_rows
+from dask_dml.svm_products import Curvatures, ProductAsk, WindowRows, products, window_rows
 
 
 class MarginObjective:
@@ -29,11 +30,22 @@ class MarginObjective:
         The data.
     problems : sequence of MarginProblem
         The batch.
+    columns : ndarray of shape (n_occurring,) or None, default=None
+        The columns of X that all coefficients are about, where many never occur: only these
+        travel.  None for all.
     """
 
-    def __init__(self, rounds: Rounds, problems: list[MarginProblem]) -> None:
+    def __init__(
+        self,
+        rounds: Rounds,
+        problems: list[MarginProblem],
+        columns: np.ndarray | None = None,
+    ) -> None:
         self.rounds = rounds
         self.problems = tuple(problems)
+        self.columns = columns
+        # The points whose curvatures lie beside the shards.
+        self._told: dict[int, int] = {}
 
     def evaluate(
         self, queries: Mapping[int, MarginQuery | ProductQuery]
@@ -57,7 +69,7 @@ class MarginObjective:
             columns = np.union1d(columns, query.columns)
         point = svm_passes.MarginPoint(
             **self._where(numbers, asked),
-            move=np.array([_vector(query.move, query.coef) for query in asked]) if moving else None,
+            move=_shortened([_vector(q.move, q.coef) for q in asked]) if moving else None,
             move_intercept=np.array([query.move_intercept for query in asked]),
             grid=np.array([(STEPS - 1.0) * query.step for query in asked])
             if moving
@@ -66,6 +78,7 @@ class MarginObjective:
             hessian=any(query.hessian for query in asked),
             columns=columns,
             split=any(self.problems[number].free for number in numbers),
+            occurring=self.columns,
         )
         total = self.rounds.map_reduce(svm_passes.margins, point)
         answers = {}
@@ -87,33 +100,43 @@ class MarginObjective:
 
     def _products(self, queries: dict[int, ProductQuery]) -> dict[int, Product | WindowRows]:
         answers: dict[int, Product | WindowRows] = {}
-        for moving in (True, False):
-            numbers = sorted(n for n, q in queries.items() if (q.move is not None) == moving)
+        for kind in ("product", "pull", "rows"):
+            numbers = sorted(n for n, q in queries.items() if q.kind == kind)
             if not numbers:
                 continue
             asked = [queries[number] for number in numbers]
-            ask = ProductAsk(
-                points=tuple((n, q.point) for n, q in zip(numbers, asked, strict=True)),
-                **self._where(numbers, asked),
-                move=np.array([query.move for query in asked]) if moving else np.empty((0, 0)),
-                move_intercept=np.array([query.move_intercept for query in asked]),
-            )
-            if moving:
-                total = self._product_round(ask)
-                for number, row in zip(numbers, total, strict=True):
-                    answers[number] = Product(row[:-1], float(row[-1]))
-            else:
-                rows = self.rounds.map_reduce(window_rows, ask)
+            if kind == "rows":
+                rows = self.rounds.map_reduce(window_rows, self._curvatures(numbers, asked))
                 answers |= dict(zip(numbers, rows.of, strict=True))
+            else:
+                for number, row in zip(numbers, self._product_round(numbers, asked), strict=True):
+                    answers[number] = Product(row[:-1], float(row[-1]))
         return answers
 
-    def _product_round(self, ask: ProductAsk) -> np.ndarray:
+    def _product_round(self, numbers: list[int], asked: Sequence[ProductQuery]) -> np.ndarray:
+        points = {number: query.point for number, query in zip(numbers, asked, strict=True)}
+        known = points.items() <= self._told.items()
+        moves = [query.move for query in asked if query.move is not None]
+        ask = ProductAsk(
+            points=tuple(points.items()),
+            where=None if known else self._curvatures(numbers, asked),
+            move=np.array(moves) if moves else None,
+            move_intercept=np.array([query.move_intercept for query in asked]),
+            columns=self.columns,
+        )
         while True:
             try:
-                return self.rounds.update(products, ask)
+                total: np.ndarray = self.rounds.update(products, ask)
             except StateLost:
-                # What was lost is worked out again from the point.
+                # What was lost is worked out again from the points.
+                self._told = {}
+                ask = replace(ask, where=self._curvatures(numbers, asked))
                 continue
+            self._told |= points
+            return total
+
+    def _curvatures(self, numbers: list[int], asked: Sequence[ProductQuery]) -> Curvatures:
+        return Curvatures(**self._where(numbers, asked), columns=self.columns)
 
     def _where(
         self, numbers: list[int], asked: Sequence[MarginQuery | ProductQuery]
@@ -128,6 +151,13 @@ class MarginObjective:
             "coef": np.array([query.coef for query in asked]),
             "intercept": np.array([query.intercept for query in asked]),
         }
+
+
+def _shortened(moves: list[np.ndarray]) -> np.ndarray:
+    """Return the rows of a matrix, as float32 where nothing is lost."""
+    whole = np.array(moves)
+    short = whole.astype(np.float32)
+    return short if np.array_equal(short, whole) else whole
 
 
 def _vector(move: np.ndarray | None, coef: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ The choice between dense and CSR kernels is made here and nowhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class MarginPoint:
     intercept : ndarray of shape (n_problems,)
         Intercepts.
     move : ndarray of shape (n_problems, n_features) or None
-        Directions of line searches.
+        Directions of line searches, of any precision.
     move_intercept : ndarray of shape (n_problems,)
         Its intercepts.
     grid : ndarray of shape (n_problems, n_steps)
@@ -52,6 +52,8 @@ class MarginPoint:
         Columns of the Hessians, in order; empty for all.
     split : bool
         Whether the rows with y = +1 are to be summed apart.
+    occurring : ndarray of shape (n_occurring,) or None
+        The columns of X that all of this is about, where many never occur: only these travel.
     """
 
     label: np.ndarray
@@ -66,6 +68,18 @@ class MarginPoint:
     hessian: bool = False
     columns: np.ndarray = field(default_factory=lambda: ALL_COLUMNS)
     split: bool = False
+    occurring: np.ndarray | None = None
+
+    def spread_out(self, n_features: int) -> MarginPoint:
+        """Return the same point in terms of all columns."""
+        assert self.occurring is not None
+        return replace(
+            self,
+            coef=spread(self.coef, self.occurring, n_features),
+            move=None if self.move is None else spread(self.move, self.occurring, n_features),
+            columns=self.occurring[self.columns] if len(self.columns) else self.occurring,
+            occurring=None,
+        )
 
 
 @dataclass(frozen=True)
@@ -158,6 +172,12 @@ def class_sums(shard: Shard, _: None = None) -> ClassSums:
 
 def margins(shard: Shard, point: MarginPoint) -> MarginSums:
     """Return loss sums, gradients, line searches and, if asked, Hessians."""
+    if point.occurring is not None:
+        whole = margins(shard, point.spread_out(shard.blocks[0].n_features))
+        positive = None if whole.positive is None else whole.positive[:, point.occurring]
+        return replace(whole, gradient=whole.gradient[:, point.occurring], positive=positive)
+    if point.move is not None:
+        point = replace(point, move=point.move.astype(np.float64, copy=False))
     n_problems, p = point.coef.shape
     n_columns = len(point.columns) if len(point.columns) else p
     total = MarginSums(
@@ -279,6 +299,15 @@ def _add_sparse_hessians(
         svm_sparse.add_hessian(
             X.data, X.indices, X.indptr, block.y, start, bend, label, stride, place, hessian
         )
+
+
+def spread(values: np.ndarray, columns: np.ndarray | None, n_features: int) -> np.ndarray:
+    """Return values of some columns, the last axis, as float64 values of all of them."""
+    if columns is None:
+        return values.astype(np.float64, copy=False)
+    full = np.zeros((*values.shape[:-1], n_features))
+    full[..., columns] = values
+    return full
 
 
 def column_squares(shard: Shard, _: None = None) -> np.ndarray:

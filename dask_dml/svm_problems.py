@@ -22,6 +22,7 @@ bound of nothing.  Scaling all alphas keeps them balanced, and D is the best ove
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -128,20 +129,24 @@ class ProductQuery:
     ----------
     coef, intercept, width
         The point, as in `MarginQuery`.
-    move : ndarray of shape (n_features,) or None
-        The vector; None asks for the rows that have a curvature instead.
-    move_intercept : float
-        Its last entry.
     point : int
         Number of the point, by which the next product at the same point knows it.
+    kind : {"product", "pull", "rows"}
+        The product; ``X' D r`` with the curvatures D and ``r_i = y_i t_i``; or the rows that
+        have a curvature.
+    move : ndarray of shape (n_features,) or None
+        The vector of a product.  The answer has its precision.
+    move_intercept : float
+        Its last entry.
     """
 
     coef: np.ndarray
     intercept: float
     width: float
-    move: np.ndarray | None
-    move_intercept: float
     point: int
+    kind: Literal["product", "pull", "rows"] = "product"
+    move: np.ndarray | None = None
+    move_intercept: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,27 @@ from dask_dml.kernels import svm_dense, svm_dual, svm_sparse
 from dask_dml.kernels.rows import NO_WEIGHT
 from dask_dml.kernels.svm_rows import bends_of_rows, labels_of_rows
 from dask_dml.passes import sum_parts
+from dask_dml.svm_passes import spread
+
+
+@dataclass(frozen=True)
+class Curvatures:
+    """Where the Hessians are, and what makes the rows' curvatures there.
+
+    Attributes
+    ----------
+    label, cost, parameters, coef, intercept : ndarray
+        As in `dask_dml.svm_passes.MarginPoint`.
+    columns : ndarray of shape (n_occurring,) or None
+        As there.
+    """
+
+    label: np.ndarray
+    cost: np.ndarray
+    parameters: np.ndarray
+    coef: np.ndarray
+    intercept: np.ndarray
+    columns: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -27,47 +48,65 @@ class ProductAsk:
     ----------
     points : tuple of (int, int)
         Which point of which problem: where it is the same as before, the curvatures are, too.
-    label, cost, parameters, coef, intercept : ndarray
-        The points, as in `dask_dml.svm_passes.MarginPoint`.
-    move : ndarray of shape (n_problems, n_features)
-        Vectors that the Hessians are to be multiplied with.
+    where : Curvatures or None
+        The points; None where the shards have been told.
+    move : ndarray of shape (n_problems, n_features) or None
+        Vectors that the Hessians are to be multiplied with, of any precision, which the answer
+        then has; None asks for ``X' D r`` with the curvatures D and ``r_i = y_i t_i``.
     move_intercept : ndarray of shape (n_problems,)
         Their last entries.
+    columns : ndarray of shape (n_occurring,) or None
+        The columns that the vectors are about; None for all.
     """
 
     points: tuple[tuple[int, int], ...]
-    label: np.ndarray
-    cost: np.ndarray
-    parameters: np.ndarray
-    coef: np.ndarray
-    intercept: np.ndarray
-    move: np.ndarray
+    where: Curvatures | None
+    move: np.ndarray | None
     move_intercept: np.ndarray
+    columns: np.ndarray | None = None
 
 
-#: Curvatures of the rows, block by block, at a point of a problem.
-_State = dict[tuple[int, int], list[np.ndarray]]
+#: By problem, the number of a point, and the rows' curvatures and residuals there, block by block.
+_State = dict[int, tuple[int, list[tuple[np.ndarray, np.ndarray]]]]
 
 
 def products(shard: Shard, state: _State | None, ask: ProductAsk) -> tuple[_State, np.ndarray]:
     """Return ``sum_i cost_i phi''(t_i) (x_i.d + d_b) (x_i, 1)``, a row for each problem."""
-    after: _State = {}
-    total = np.zeros((len(ask.move), ask.move.shape[1] + 1))
-    for at, point in enumerate(ask.points):
-        bends = None if state is None else state.get(point)
-        if bends is None:
-            bends = [_bends(block, ask, at) for block in shard.blocks]
-        after[point] = bends
-        move, last = ask.move[at], float(ask.move_intercept[at])
-        for block, bend in zip(shard.blocks, bends, strict=True):
-            if block.is_sparse:
-                X = block.X
-                total[at, -1] += svm_sparse.add_product(
-                    X.data, X.indices, X.indptr, bend, move, last, total[at, :-1]
-                )
+    after: _State = {} if state is None else dict(state)
+    p = shard.blocks[0].n_features
+    total = np.zeros((len(ask.points), p + 1))
+    for at, (number, point) in enumerate(ask.points):
+        at_point, known = after.get(number, (None, []))
+        if at_point != point:
+            assert ask.where is not None, "the driver sends points that are not known"
+            known = [_visit(block, ask.where, at) for block in shard.blocks]
+            after[number] = point, known
+        for block, (bend, residual) in zip(shard.blocks, known, strict=True):
+            if ask.move is None:
+                _add_pull(block, bend * residual, total[at])
             else:
-                total[at, -1] += svm_dense.add_product(block.X, bend, move, last, total[at, :-1])
-    return after, total
+                move = spread(ask.move[at], ask.columns, p)
+                _add_product(block, bend, move, float(ask.move_intercept[at]), total[at])
+    if ask.columns is not None:
+        total = total[:, np.append(ask.columns, p)]
+    return after, total if ask.move is None else total.astype(ask.move.dtype)
+
+
+def _add_pull(block: Block, pull: np.ndarray, total: np.ndarray) -> None:
+    total[:-1] += block.X.T @ pull
+    total[-1] += pull.sum()
+
+
+def _add_product(
+    block: Block, bend: np.ndarray, move: np.ndarray, last: float, total: np.ndarray
+) -> None:
+    X = block.X
+    if block.is_sparse:
+        total[-1] += svm_sparse.add_product(
+            X.data, X.indices, X.indptr, bend, move, last, total[:-1]
+        )
+    else:
+        total[-1] += svm_dense.add_product(X, bend, move, last, total[:-1])
 
 
 @dataclass(frozen=True)
@@ -107,35 +146,34 @@ class Windows:
         return Windows(tuple(a + b for a, b in zip(self.of, other.of, strict=True)))
 
 
-def window_rows(shard: Shard, ask: ProductAsk) -> Windows:
+def window_rows(shard: Shard, where: Curvatures) -> Windows:
     """Return the rows that have a curvature, problem by problem."""
     return Windows(
         tuple(
-            sum_parts([_window(block, ask, at) for block in shard.blocks])
-            for at in range(len(ask.coef))
+            sum_parts([_window(block, where, at) for block in shard.blocks])
+            for at in range(len(where.coef))
         )
     )
 
 
-def _window(block: Block, ask: ProductAsk, at: int) -> WindowRows:
-    f, sign, bend = _visit(block, ask, at)
+def _window(block: Block, where: Curvatures, at: int) -> WindowRows:
+    bend, residual = _visit(block, where, at)
     rows = np.flatnonzero(bend)
-    return WindowRows(block.X[rows], bend[rows], sign[rows] - f[rows])
+    X = block.X[rows]
+    if where.columns is not None:
+        X = X[:, where.columns]
+    return WindowRows(X, bend[rows], residual[rows])
 
 
-def _bends(block: Block, ask: ProductAsk, at: int) -> np.ndarray:
-    return _visit(block, ask, at)[2]
-
-
-def _visit(block: Block, ask: ProductAsk, at: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return margins, labels and curvatures of the rows."""
+def _visit(block: Block, where: Curvatures, at: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return curvatures and residuals of the rows."""
     f, sign, cost, bend = np.empty((4, block.n_rows))
-    w, b = ask.coef[at], float(ask.intercept[at])
+    w, b = spread(where.coef[at], where.columns, block.n_features), float(where.intercept[at])
     weight = NO_WEIGHT if block.weight is None else block.weight
     if block.is_sparse:
         svm_dual.sparse_margins(block.X.data, block.X.indices, block.X.indptr, w, b, f)
     else:
         svm_dual.dense_margins(block.X, w, b, f)
-    labels_of_rows(block.y, 0, weight, ask.label[at], ask.cost[at], sign, cost)
-    bends_of_rows(f, sign, cost, ask.parameters[at], bend)
-    return f, sign, bend
+    labels_of_rows(block.y, 0, weight, where.label[at], where.cost[at], sign, cost)
+    bends_of_rows(f, sign, cost, where.parameters[at], bend)
+    return bend, sign - f

@@ -16,7 +16,7 @@ import numpy as np
 
 from dask_dml.kernels import svm_dual as kernel
 from dask_dml.rounds.base import Rounds, StateLost
-from dask_dml.svm_dual_passes import DualAsk, DualSums, dual_round
+from dask_dml.svm_dual_passes import DualAsk, DualSums, dual_round, local_solutions
 from dask_dml.svm_problems import MarginProblem
 
 #: Visits of every row between two exchanges.
@@ -92,6 +92,9 @@ class DualObjective:
         others, who may be moving the same way.
     n_epochs : int
         Visits of every row between two exchanges.
+    columns : ndarray of shape (n_occurring,) or None
+        The columns of X that all coefficients are about, where many never occur: only these
+        travel.  None for all.
     """
 
     def __init__(
@@ -101,12 +104,14 @@ class DualObjective:
         seed: int = 0,
         sigma: float = 1.0,
         n_epochs: int = N_EPOCHS,
+        columns: np.ndarray | None = None,
     ) -> None:
         self.rounds = rounds
         self.problems = tuple(problems)
         self.seed = seed
         self.sigma = sigma
         self.n_epochs = n_epochs
+        self.columns = columns
 
     def evaluate(self, queries: Mapping[int, DualQuery]) -> dict[int, DualEvaluation]:
         """Answer the queries of several problems in one round."""
@@ -138,24 +143,37 @@ class DualObjective:
             }
 
     def _update(self, queries: Mapping[int, DualQuery], n_epochs: int) -> DualSums:
+        total: DualSums = self.rounds.update(dual_round, self._ask(queries, n_epochs))
+        return total
+
+    def _ask(self, queries: Mapping[int, DualQuery], n_epochs: int) -> DualAsk:
         numbers = sorted(queries)
         asked = [queries[number] for number in numbers]
         chosen = [self.problems[number] for number in numbers]
         self.seed += 1
-        ask = DualAsk(
+        return DualAsk(
             numbers=tuple(numbers),
             label=np.array([problem.label for problem in chosen]),
             cost=np.array([problem.cost for problem in chosen]),
             squared=chosen[0].squared,
-            scaling=chosen[0].scaling,
+            # A start need not leave the intercept free.
+            scaling=1.0 if chosen[0].free else chosen[0].scaling,
             coef=np.array([query.coef for query in asked]),
             intercept=np.array([query.intercept for query in asked]),
             step=np.array([query.step for query in asked]),
             sigma=self.sigma,
             n_epochs=n_epochs,
             seed=self.seed,
+            columns=self.columns,
+            n_rows=sum(self.rounds.shard_rows),
         )
-        return self.rounds.update(dual_round, ask)
+
+    def local_solutions(self, n_features: int) -> np.ndarray:
+        """Return the mean of the nodes' own solutions, from one round, intercepts last."""
+        zero = DualQuery(np.zeros(n_features), 0.0)
+        ask = self._ask(dict.fromkeys(range(len(self.problems)), zero), self.n_epochs)
+        mean: np.ndarray = self.rounds.map_reduce(local_solutions, ask)
+        return mean.astype(np.float64)
 
     def _evaluation(
         self, number: int, query: DualQuery, total: DualSums, at: int

@@ -15,13 +15,19 @@ is a by-product; only where the whole step is a bad one does a second pass follo
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from dask_dml.solvers.base import Continuation
 from dask_dml.solvers.quadratic import minimise_quadratic, solve_smooth, symmetric
-from dask_dml.solvers.svm_systems import best_step, step_by_rows
+from dask_dml.solvers.svm_systems import (
+    ConjugateGradients,
+    Preconditioner,
+    best_step,
+    dot,
+    step_by_rows,
+)
 from dask_dml.svm_problems import (
     STEPS,
     MarginEvaluation,
@@ -43,6 +49,8 @@ HESSIAN_WORK = 5e7
 MAX_ROWS = 2000
 #: Products with the Hessian that one step may cost.
 MAX_PRODUCTS = 100
+#: Columns for which the preconditioner is exact, of all problems together.
+DENSE_COLUMNS = 300
 #: Share of the squared residual that conjugate gradients may leave.
 FORCING = 0.05
 #: Share of the best decrease along the line that a step must bring.
@@ -72,6 +80,8 @@ class SvmNewtonStep:
         Number of rows of the data.
     squares : ndarray of shape (n_features,) or None
         Mean squares of the columns, which conjugate gradients are preconditioned by.
+    n_dense : int
+        Columns for which the preconditioner is exact.
     """
 
     def __init__(
@@ -83,8 +93,9 @@ class SvmNewtonStep:
         tol: float,
         n_rows: int,
         squares: np.ndarray | None = None,
+        n_dense: int = DENSE_COLUMNS,
     ) -> None:
-        self._squares = squares
+        self._squares = np.zeros(len(coef)) if squares is None else squares
         self.n_rows, self.n_columns = n_rows, len(coef)
         self.problem = problem
         self.tol = tol
@@ -99,7 +110,10 @@ class SvmNewtonStep:
         self._damping = 0.0
         self._metric: np.ndarray | None = None
         self._wide = len(coef) > MAX_COLUMNS
-        self._columns = np.arange(0) if problem.l1 and self._wide else _NO_COLUMNS
+        # Those of the Hessian: none is all of them.
+        self._columns = _NO_COLUMNS
+        if self._wide and not problem.l1:
+            self._columns = np.sort(np.argpartition(self._squares, -n_dense)[-n_dense:])
         self._script = self._run(coef, intercept)
         self.query: _Asked = next(self._script)
 
@@ -111,7 +125,12 @@ class SvmNewtonStep:
 
     def _run(self, coef: np.ndarray, intercept: float) -> Generator[_Asked, Any, None]:
         e = yield MarginQuery(
-            coef, intercept, self._width, hessian=self._forms_hessian, stride=self._stride(None)
+            coef,
+            intercept,
+            self._width,
+            hessian=self._forms_hessian,
+            stride=self._stride(None),
+            columns=self._columns,
         )
         if self.problem.l1 and self._wide:
             self._columns = self._working_set(e)
@@ -127,6 +146,9 @@ class SvmNewtonStep:
             self.current = e
             narrowed = self._narrow(e)
             move = yield from self._direction(e)
+            if self._wide:
+                # Half the digits are half the way to the workers; the point is made of these.
+                move = move.astype(np.float32).astype(np.float64)
             predicted = self._predicted(e, move)
             self._precise = predicted <= 1e-9 * abs(e.objective)
             if not narrowed and self._is_exhausted(e, predicted):
@@ -159,7 +181,7 @@ class SvmNewtonStep:
 
     @property
     def _forms_hessian(self) -> bool:
-        return not self._wide
+        return not (self._wide and self.problem.l1)
 
     def _stride(self, e: MarginEvaluation | None) -> int:
         """Return how many rows one row may stand for in the next Hessian."""
@@ -171,9 +193,10 @@ class SvmNewtonStep:
             n_bent = self._n_bent(e)
             if not self.problem.squared:
                 n_bent *= min(self._width / e.query.width, 1.0)
-        n_columns = len(self._columns) if self.problem.l1 and self._wide else self.n_columns
+        n_columns = len(self._columns) or self.n_columns
         enough = max(HESSIAN_ROWS * (n_columns + 1), HESSIAN_WORK / (n_columns + 1) ** 2)
-        return 1 if self._precise else max(1, int(n_bent / enough))
+        exact = self._precise and (self.problem.l1 or not self._wide)
+        return 1 if exact else max(1, int(n_bent / enough))
 
     # The width
 
@@ -207,7 +230,7 @@ class SvmNewtonStep:
         if self.problem.l1:
             return self._proximal_direction(e)
         if self._wide and self._n_bent(e) <= MAX_ROWS:
-            return self._direction_by_rows(e, (yield self._product(e, None)))
+            return self._direction_by_rows(e, (yield self._product(e, "rows")))
         if self._wide:
             return (yield from self._conjugate_gradients(e))
         return self._newton_direction(e)
@@ -279,39 +302,41 @@ class SvmNewtonStep:
         return step_by_rows(self._slope(e), ridge, rows, self._narrower(e), intercept)
 
     def _conjugate_gradients(self, e: MarginEvaluation) -> Generator[_Asked, Any, np.ndarray]:
-        slope, p = self._slope(e), len(e.query.coef)
-        ridge = self._ridge(p)
-        free = np.ones(p + 1)
-        free[p] = 0.0 if self.problem.scaling == 0.0 else 1.0
-        # As if the rows in the window were like all others; of the intercept it is exact.
-        squares = np.zeros(p) if self._squares is None else self._squares
-        bends = np.append(e.bend * squares, self._intercept_bend(e))
-        scale = free / (ridge + bends + (1.0 - free))
-        move, rest = np.zeros(p + 1), -slope * free
-        size = first = float(rest @ (scale * rest))
-        along = scale * rest
-        for _ in range(MAX_PRODUCTS):
-            if size <= FORCING * first or size == 0.0:
-                break
-            told = yield self._product(e, along)
-            image = (np.append(told.vector, told.intercept) + ridge * along) * free
-            bend = float(along @ image)
-            if bend <= 0.0:
-                break
-            length = size / bend
-            move += length * along
-            rest -= length * image
-            before, size = size, float(rest @ (scale * rest))
-            along = scale * rest + (size / before) * along
-        return move
+        narrower = self._narrower(e)
+        slope, ridge = self._slope(e), self._ridge(len(e.query.coef))
+        if narrower > 1.0:
+            pull = yield self._product(e, "pull")
+            slope -= (narrower - 1.0) * np.append(pull.vector, pull.intercept)
+        block = narrower * _hessian(e)[:-1, :-1]
+        if self.problem.free:
+            block[-1, -1] = max(block[-1, -1], narrower * self._intercept_bend(e))
+        # As if the rows in the window were like all others.
+        diagonal = ridge + narrower * e.bend * np.append(self._squares, 1.0)
+        if self.problem.scaling == 0.0:
+            slope[-1], block[-1], diagonal[-1], ridge[-1] = 0.0, 0.0, 1.0, 1.0
+        precondition = Preconditioner(diagonal, self._columns, block, ridge)
+        # Half the squared slope is what a point that is not optimal adds to the gap.
+        enough = 0.4 * self.tol * abs(e.objective)
+        system = ConjugateGradients(-slope, precondition, FORCING, enough, MAX_PRODUCTS)
+        while system.vector is not None:
+            told = yield self._product(e, "product", system.vector)
+            image = narrower * np.append(told.vector, told.intercept).astype(np.float64)
+            if self.problem.scaling == 0.0:
+                image[-1] = 0.0
+            system.tell(image + ridge * system.vector)
+        return system.solution
 
-    def _product(self, e: MarginEvaluation, vector: np.ndarray | None) -> ProductQuery:
+    def _product(
+        self,
+        e: MarginEvaluation,
+        kind: Literal["product", "pull", "rows"],
+        vector: np.ndarray | None = None,
+    ) -> ProductQuery:
         q = e.query
         if vector is None:
-            return ProductQuery(q.coef, q.intercept, q.width, None, 0.0, self.n_iter)
-        return ProductQuery(
-            q.coef, q.intercept, q.width, vector[:-1], float(vector[-1]), self.n_iter
-        )
+            return ProductQuery(q.coef, q.intercept, q.width, self.n_iter, kind)
+        move, last = vector[:-1], float(vector[-1])
+        return ProductQuery(q.coef, q.intercept, q.width, self.n_iter, kind, move, last)
 
     def _narrower(self, e: MarginEvaluation) -> float:
         """Return by how much the window has been narrowed since the evaluation.
@@ -349,7 +374,7 @@ class SvmNewtonStep:
                 move[:p],
                 float(move[p]),
                 step,
-                hessian=self._forms_hessian or self.problem.l1,
+                hessian=True,
                 stride=self._stride(e),
                 columns=self._columns,
             )
@@ -375,16 +400,20 @@ class SvmNewtonStep:
         trial: MarginEvaluation,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return smoothed objective and its rate of change at `STEPS` of the trial step."""
-        p, problem = len(coef), self.problem
+        start = np.append(coef, intercept)
         values, rates = trial.line[:, 0].copy(), trial.line[:, 1] * step
-        ridge = self._ridge(p)
-        for j, fraction in enumerate(STEPS):
-            z = coef + fraction * step * move[:p]
-            b = intercept + fraction * step * float(move[p])
-            values[j] += problem.penalty_value(z, b)
-            at = np.append(z, b)
-            slope = ridge * (np.sign(at) if problem.l1 else at)
-            rates[j] += step * float(slope @ move)
+        at = STEPS * step
+        ridge = self._ridge(len(coef))
+        if self.problem.l1:
+            for j, fraction in enumerate(at):
+                z = start + fraction * move
+                values[j] += float(ridge @ np.abs(z))
+                rates[j] += step * float((ridge * np.sign(z)) @ move)
+            return values, rates
+        weighted = ridge * move
+        first, second = dot(weighted, start), dot(weighted, move)
+        values += 0.5 * dot(ridge * start, start) + at * first + 0.5 * at**2 * second
+        rates += step * (first + at * second)
         return values, rates
 
 

@@ -13,11 +13,11 @@ from dask_dml.penalties import ElasticNet
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Limits, Outcome, minimise
 from dask_dml.solvers.svm_dual import DualObjective, DualStep
-from dask_dml.solvers.svm_newton import MAX_COLUMNS, SvmNewtonStep
+from dask_dml.solvers.svm_newton import DENSE_COLUMNS, MAX_COLUMNS, SvmNewtonStep
 from dask_dml.solvers.svm_sample import fetch_sample, sample_share
 from dask_dml.svm_dual_passes import count_dual_support
 from dask_dml.svm_objective import MarginObjective
-from dask_dml.svm_passes import column_squares
+from dask_dml.svm_passes import column_squares, spread
 from dask_dml.svm_problems import MarginProblem
 from dask_dml.svm_support import Duals, count_support
 
@@ -29,8 +29,10 @@ WARM_WIDTH = 0.1
 START_WIDTH = 0.4
 #: What nodes of the dual solver multiply their own changes by where rows are sparse.
 SPARSE_SIGMA = 1.25
-#: Numbers that the Hessians of a whole batch may hold.
-MAX_HESSIAN = 2**26
+#: Visits of its own rows by every node for a start, and the first width after it.
+LOCAL_EPOCHS, LOCAL_WIDTH = 5, 0.5
+#: Share of the columns that may occur for the others to be left out.
+MAX_USED = 0.5
 
 
 @dataclass(frozen=True)
@@ -172,19 +174,62 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     """
     solver = choose_solver(task)
     batch = problems(task)
-    return (_solve_dual if solver == "dual" else _solve_newton)(rounds, task, batch)
+    squares = None
+    if task.n_features > MAX_COLUMNS:
+        squares = rounds.map_reduce(column_squares) / task.weight
+    task, columns = _without_unused(task, squares)
+    if solver == "dual":
+        return _solve_dual(rounds, task, batch, columns)
+    return _solve_newton(rounds, task, batch, columns)
 
 
-def _solve_dual(rounds: Rounds, task: Task, batch: list[MarginProblem]) -> Solution:
+@dataclass(frozen=True)
+class Columns:
+    """The columns that occur: hashed text has many that do not, which need not travel.
+
+    Attributes
+    ----------
+    used : ndarray of shape (n_used,) or None
+        The columns that solvers get to see; None for all.
+    squares : ndarray of shape (n_used,) or None
+        Their mean squares, where columns are many.
+    n_features : int
+        Number of all columns.
+    """
+
+    used: np.ndarray | None
+    squares: np.ndarray | None
+    n_features: int
+
+    def spread(self, coef: np.ndarray) -> np.ndarray:
+        """Return coefficients of all columns."""
+        return spread(coef, self.used, self.n_features)
+
+
+def _without_unused(task: Task, squares: np.ndarray | None) -> tuple[Task, Columns]:
+    columns = Columns(None, squares, task.n_features)
+    if squares is None or not task.sparse:
+        return task, columns
+    used = np.flatnonzero(squares != 0.0)
+    if not 0 < len(used) <= MAX_USED * task.n_features:
+        return task, columns
+    coef = None if task.coef is None else task.coef[:, used]
+    columns = Columns(used, squares[used], task.n_features)
+    return replace(task, coef=coef, n_features=len(used)), columns
+
+
+def _solve_dual(
+    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
+) -> Solution:
     # Rows of text share their most frequent words; dense rows have no such common direction.
     sigma = SPARSE_SIGMA if task.sparse and len(rounds.shard_rows) > 1 else 1.0
     # The loop takes any objective whose answers suit its steps.
-    objective: Any = DualObjective(rounds, batch, task.seed, sigma)
+    objective: Any = DualObjective(rounds, batch, task.seed, sigma, columns=columns.used)
     steps: list[Any] = [DualStep(problem, task.n_features) for problem in batch]
     outcomes = minimise(objective, steps, task.limits)
     n_support = rounds.update(count_dual_support, task.labels)
     return Solution(
-        np.array([outcome.coef for outcome in outcomes]),
+        columns.spread(np.array([outcome.coef for outcome in outcomes])),
         np.array([outcome.intercept for outcome in outcomes]),
         "dual",
         outcomes,
@@ -193,21 +238,23 @@ def _solve_dual(rounds: Rounds, task: Task, batch: list[MarginProblem]) -> Solut
     )
 
 
-def _solve_newton(rounds: Rounds, task: Task, batch: list[MarginProblem]) -> Solution:
-    objective: Any = MarginObjective(rounds, batch)
-    start = _start(rounds, task, batch)
+def _solve_newton(
+    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
+) -> Solution:
+    objective: Any = MarginObjective(rounds, batch, columns.used)
+    start = _start(rounds, task, batch, columns)
     n_rows = sum(rounds.shard_rows)
-    squares = None
-    if task.n_features > MAX_COLUMNS and not task.l1:
-        squares = rounds.map_reduce(column_squares) / task.weight
+    n_dense = int(DENSE_COLUMNS / np.sqrt(len(batch)))
     steps: list[Any] = [
-        SvmNewtonStep(problem, w, float(b), width, task.limits.tol, n_rows, squares)
+        SvmNewtonStep(
+            problem, w, float(b), width, task.limits.tol, n_rows, columns.squares, n_dense
+        )
         for problem, w, b, width in zip(batch, *start, strict=True)
     ]
     outcomes = minimise(objective, steps, task.limits)
     ends = [step.current for step in steps]
     duals = Duals(
-        coef=np.array([e.query.coef for e in ends]),
+        coef=columns.spread(np.array([e.query.coef for e in ends])),
         intercept=np.array([e.query.intercept for e in ends]),
         label=np.array([problem.label for problem in batch]),
         cost=np.array([problem.cost for problem in batch]),
@@ -236,18 +283,26 @@ def _solve_newton(rounds: Rounds, task: Task, batch: list[MarginProblem]) -> Sol
 _Start = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _start(rounds: Rounds, task: Task, batch: list[MarginProblem]) -> _Start:
+def _start(rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns) -> _Start:
     if task.coef is not None and task.intercept is not None:
         return task.coef, task.intercept, np.full(len(batch), WARM_WIDTH)
+    if task.n_features > MAX_COLUMNS and not task.l1:
+        local = DualObjective(rounds, batch, task.seed, n_epochs=LOCAL_EPOCHS, columns=columns.used)
+        found = local.local_solutions(task.n_features)
+        coef = np.ascontiguousarray(found[:, :-1])
+        intercept = found[:, -1] if task.scaling > 0.0 else np.zeros(len(batch))
+        return coef, intercept, np.full(len(batch), LOCAL_WIDTH)
     n_rows = sum(rounds.shard_rows)
     share = sample_share(n_rows, task.n_features, task.entries / n_rows)
     if share > 0.0 and task.n_features <= MAX_COLUMNS:
-        return _sample_start(rounds, task, batch, share)
+        return _sample_start(rounds, task, batch, columns, share)
     zero = np.zeros((len(batch), task.n_features)), np.zeros(len(batch))
     return *zero, np.full(len(batch), FIRST_WIDTH)
 
 
-def _sample_start(rounds: Rounds, task: Task, batch: list[MarginProblem], share: float) -> _Start:
+def _sample_start(
+    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns, share: float
+) -> _Start:
     """Return the solution of a sample, in which every row counts for several."""
     blocks = fetch_sample(rounds, share, task.seed)
     n_rows = sum(block.n_rows for block in blocks)
@@ -257,7 +312,7 @@ def _sample_start(rounds: Rounds, task: Task, batch: list[MarginProblem], share:
     factor = sum(rounds.shard_rows) / n_rows
     smaller = [replace(p, cost=(factor * p.cost[0], factor * p.cost[1])) for p in batch]
     with task.open_local(blocks) as local:
-        objective: Any = MarginObjective(local, smaller)
+        objective: Any = MarginObjective(local, smaller, columns.used)
         steps: list[Any] = [
             SvmNewtonStep(p, np.zeros(task.n_features), 0.0, FIRST_WIDTH, tol, n_rows)
             for p in smaller

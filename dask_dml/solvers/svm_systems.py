@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
 
-from dask_dml.solvers.quadratic import solve_smooth
+import numpy as np
+import scipy.linalg
+
+from dask_dml.solvers.quadratic import solve_smooth, symmetric
 from dask_dml.svm_problems import STEPS
 from dask_dml.svm_products import WindowRows
 
@@ -51,6 +54,118 @@ def step_by_rows(
         weights = solve_smooth(gram, right, 1.0 / (narrower * bend))
         step -= np.append(X.T @ weights, intercept * weights.sum()) / ridge
     return step
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the product of two long vectors, without the threads of BLAS.
+
+    These are woken for some microseconds of work, and on a busy machine waited for.
+    """
+    return float(np.einsum("i,i->", a, b))
+
+
+class Preconditioner:
+    """Approximates the inverse of a Hessian too large to be formed.
+
+    It is exact for the columns with the largest squares (the words that every text has), whose
+    block of the Hessian is given, and diagonal for the others.
+
+    Parameters
+    ----------
+    diagonal : ndarray of shape (n_features + 1,)
+        Diagonal of the Hessian, about; the intercept is last.
+    columns : ndarray of shape (n_columns,)
+        The columns of the block.
+    block : ndarray of shape (n_columns + 1, n_columns + 1)
+        Lower triangle of the loss's part of the Hessian for these columns and the intercept.
+    ridge : ndarray of shape (n_features + 1,)
+        The penalty's part, a diagonal.
+    """
+
+    def __init__(
+        self, diagonal: np.ndarray, columns: np.ndarray, block: np.ndarray, ridge: np.ndarray
+    ) -> None:
+        self.inverse = 1.0 / diagonal
+        self.at = np.append(columns, len(diagonal) - 1)
+        matrix = symmetric(block)
+        at = np.diag_indices_from(matrix)
+        # Columns that are the same leave a free intercept, or a weak ridge, to rounding.
+        matrix[at] = (1.0 + 1e-10) * matrix[at] + ridge[self.at]
+        self.factor = scipy.linalg.cho_factor(
+            matrix, lower=True, overwrite_a=True, check_finite=False
+        )
+
+    def __call__(self, vector: np.ndarray) -> np.ndarray:
+        """Return the product with the inverse."""
+        product = self.inverse * vector
+        product[self.at] = scipy.linalg.cho_solve(self.factor, vector[self.at], check_finite=False)
+        return product
+
+
+class ConjugateGradients:
+    """Solves a system by products of its matrix with vectors, which somebody else computes.
+
+    Parameters
+    ----------
+    right : ndarray of shape (n,)
+        Right-hand side.
+    precondition : callable
+        Approximates the product with the matrix's inverse.
+    forcing : float
+        Share of the squared residual, as preconditioned, that may be left.
+    enough : float
+        Squared residual that may be left in any case.
+    max_products : int
+        Products after which to stop in any case.
+
+    Attributes
+    ----------
+    vector : ndarray of float32 of shape (n,) or None
+        What the matrix is to be multiplied with next; None at the end.  An inexact step needs no
+        more digits, and half of them cost half the time on the way to the workers.
+    solution : ndarray of shape (n,)
+        Of the system, as far as it has been solved.
+    """
+
+    def __init__(
+        self,
+        right: np.ndarray,
+        precondition: Callable[[np.ndarray], np.ndarray],
+        forcing: float,
+        enough: float,
+        max_products: int,
+    ) -> None:
+        self.solution = np.zeros_like(right)
+        self.vector: np.ndarray | None = None
+        self._rest = right.copy()
+        self._precondition = precondition
+        self._left = max_products
+        along = precondition(right)
+        self._size = dot(right, along)
+        self._least, self._enough = forcing * self._size, enough
+        if self._size > 0.0:
+            self.vector = along.astype(np.float32)
+
+    def tell(self, image: np.ndarray) -> None:
+        """Take the product with ``vector`` and set the next one."""
+        assert self.vector is not None
+        along = self.vector.astype(np.float64)
+        bend = dot(along, image)
+        self._left -= 1
+        if bend <= 0.0:
+            self.vector = None
+            return
+        # The vector has been rounded: the residual is at a right angle to it only about.
+        length = dot(along, self._rest) / bend
+        self.solution += length * along
+        self._rest -= length * image
+        towards = self._precondition(self._rest)
+        before, self._size = self._size, dot(self._rest, towards)
+        done = self._size <= self._least or dot(self._rest, self._rest) <= self._enough
+        if done or self._left <= 0:
+            self.vector = None
+            return
+        self.vector = (towards + (self._size / before) * along).astype(np.float32)
 
 
 def best_step(rates: np.ndarray) -> float:

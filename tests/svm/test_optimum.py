@@ -133,6 +133,27 @@ def test_many_columns(kind):
     assert certify(model, X, y) <= 1e-6
 
 
+@pytest.mark.parametrize("solver", ["newton", "dual"])
+@pytest.mark.parametrize("kind", [{}, {"loss": "hinge"}, {"fit_intercept": False}])
+def test_columns_that_never_occur(kind, solver):
+    """They have no coefficient, and the others are what they are without them."""
+    rng = np.random.default_rng(1)
+    narrow = sp.random_array((300, 40), density=0.2, rng=rng, format="csr")
+    at = np.sort(rng.choice(5000, 40, replace=False))
+    X = sp.csr_array((narrow.data, at[narrow.indices], narrow.indptr), shape=(300, 5000))
+    y = np.argmax(narrow[:, :3].toarray() + 0.3 * rng.random((300, 3)), axis=1)
+    settings = {"C": 0.3, "tol": 1e-6, "solver": solver, **kind}
+    model = DistributedLinearSVC(**settings).fit(X, y)
+    assert certify(model, X, y) <= 1.1e-6
+    assert model.coef_.shape == (3, 5000)
+    assert not np.delete(model.coef_, at, axis=1).any()
+    plain = DistributedLinearSVC(**settings).fit(narrow, y)
+    np.testing.assert_allclose(model.objective_, plain.objective_, rtol=2e-6)
+    if solver == "newton":
+        warm = model.set_params(warm_start=True).fit(X, y)
+        np.testing.assert_allclose(warm.objective_, plain.objective_, rtol=2e-6)
+
+
 def test_a_sample_first():
     """Much data starts from a sample: the answer is the same."""
     X, y, _ = table(60_000, 5, seed=4)

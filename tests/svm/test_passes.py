@@ -84,14 +84,58 @@ def test_products(kind):
     data = rounds(kind)
     objective = MarginObjective(Forgetful(data.shards), [problem()])
     bend = by_hand(problem(), COEF, 0.3, 0.7)[2]
+    where = (COEF, 0.3, 0.7, 1)
     for _ in range(3):
-        told = objective.evaluate({0: ProductQuery(COEF, 0.3, 0.7, MOVE, -0.2, 1)})[0]
+        told = objective.evaluate({0: ProductQuery(*where, "product", MOVE, -0.2)})[0]
         factor = bend * (X @ MOVE - 0.2)
         np.testing.assert_allclose(told.vector, factor @ X)
         np.testing.assert_allclose(told.intercept, factor.sum())
-    told = objective.evaluate({0: ProductQuery(COEF, 0.3, 0.7, None, 0.0, 1)})[0]
+    short = objective.evaluate({0: ProductQuery(*where, "product", np.float32(MOVE), -0.2)})[0]
+    assert short.vector.dtype == np.float32
+    np.testing.assert_allclose(short.vector, factor @ X, rtol=1e-4)
+    told = objective.evaluate({0: ProductQuery(*where, "pull")})[0]
+    residual = np.where(Y == 1.0, 1.0, -1.0) - X @ COEF - 0.3
+    np.testing.assert_allclose(told.vector, (bend * residual) @ X)
+    np.testing.assert_allclose(told.intercept, (bend * residual).sum())
+    told = objective.evaluate({0: ProductQuery(*where, "rows")})[0]
     assert told.X.shape == ((bend > 0).sum(), 5)
     np.testing.assert_allclose(np.sort(told.bend), np.sort(bend[bend > 0]))
+
+
+def test_products_of_problems_in_turns():
+    """A shard that is asked about one problem keeps what it knows of the others."""
+    objective = MarginObjective(rounds("dense"), [problem(0.0), problem(1.0)])
+    for asked in ((0,), (1,), (0, 1), (0,)):
+        queries = {n: ProductQuery(COEF, 0.3, 0.7, 1, "product", MOVE, -0.2) for n in asked}
+        answers = objective.evaluate(queries)
+        for n in asked:
+            bend = by_hand(problem(float(n)), COEF, 0.3, 0.7)[2]
+            np.testing.assert_allclose(answers[n].vector, (bend * (X @ MOVE - 0.2)) @ X)
+
+
+def test_only_columns_that_occur_travel():
+    wide = np.zeros((700, 9))
+    columns = np.array([1, 2, 4, 7, 8])
+    wide[:, columns] = X
+    for kind in (sp.csr_array, np.asarray):
+        blocks = [frozen(kind(wide), Y[:, None], WEIGHT, ())]
+        objective = MarginObjective(LocalRounds(make_shards(blocks, 3, 1)), [problem()], columns)
+        plain = MarginObjective(rounds("dense"), [problem()])
+        for query in (
+            MarginQuery(COEF, 0.3, 0.7, MOVE, -0.2, 0.5, hessian=True),
+            MarginQuery(COEF, 0.3, 0.7, hessian=True, columns=np.array([0, 3])),
+        ):
+            a, b = (o.evaluate({0: query})[0] for o in (objective, plain))
+            np.testing.assert_allclose(a.gradient, b.gradient)
+            np.testing.assert_allclose(np.tril(a.hessian), np.tril(b.hessian), atol=1e-9)
+            np.testing.assert_allclose(a.gap, b.gap)
+        for asked in ("product", "pull"):
+            move = (MOVE, -0.2) if asked == "product" else ()
+            query = ProductQuery(COEF, 0.3, 0.7, 1, asked, *move)
+            a, b = (o.evaluate({0: query})[0] for o in (objective, plain))
+            np.testing.assert_allclose(a.vector, b.vector)
+        query = ProductQuery(COEF, 0.3, 0.7, 1, "rows")
+        assert objective.evaluate({0: query})[0].X.shape[1] == 5
 
 
 def test_float32_sums_in_float64():
