@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -149,9 +150,15 @@ class ClusterGraphs:
 
     def _scatter(self, values: Sequence[Any]) -> list[Future]:
         named = {f"{PREFIX}value-{self.fit}-{uuid.uuid4().hex}": value for value in values}
-        futures = self.client.scatter(named)
-        self._futures.update(futures)
-        return list(futures.values())
+        # On a thread of its own, because an interrupt in the middle would leave data on the
+        # workers that nobody knows of.
+        with ThreadPoolExecutor(1, thread_name_prefix="dask_dml-scatter") as pool:
+            sending = pool.submit(self.client.scatter, named)
+            try:
+                wait([sending])
+            finally:
+                self._futures.update(sending.result())
+        return [self._futures[key] for key in named]
 
     def submit(self, tasks: Mapping[str, Delayed]) -> dict[str, Future]:
         """Start tasks given by key."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dask_dml.rounds import worker as on_worker
 from dask_dml.rounds.calls import WorkersGone, call_workers, round_timeout, timed_out
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 #: Seconds that closing waits for the workers to have dropped everything.
 CLOSE_TIMEOUT = 5.0
+
+#: Seconds after which closing no longer expects releasing to be enough.
+PATIENCE = 0.2
 
 #: "lost" is no failure: it means that Dask is computing the value again.
 _FAILED = ("error", "cancelled")
@@ -116,17 +119,31 @@ def is_named(error: BaseException) -> bool:
 
 def wait_until_gone(client: Client, fit: str) -> None:
     """Wait, for some seconds at most, until the workers have nothing of a fit any more."""
-    deadline = time.monotonic() + CLOSE_TIMEOUT
+    begun = time.monotonic()
     pause = 0.002
-    while time.monotonic() < deadline:
+    while time.monotonic() < begun + CLOSE_TIMEOUT:
         workers = set(client.nthreads())
-        if not workers or not any(quietly(client, on_worker.leftovers, fit, workers).values()):
+        left = quietly(client, on_worker.leftovers, fit, workers)
+        keys = {key for keys in left.values() if keys for key in keys}
+        if not workers or all(keys is None for keys in left.values()):
             return
+        if time.monotonic() > begun + PATIENCE:
+            _cancel(client, keys)
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
 
 
-def quietly(client: Client, function: object, fit: str, workers: set[str]) -> dict[str, object]:
+def _cancel(client: Client, keys: Iterable[str]) -> None:
+    """Take back what futures still want that cannot be got at.
+
+    After a KeyboardInterrupt inside of Dask they are in the frames of its traceback.
+    """
+    from distributed import Future
+
+    client.cancel([Future(key, client) for key in keys])
+
+
+def quietly(client: Client, function: object, fit: str, workers: set[str]) -> dict[str, Any]:
     """Call a function on workers that may be gone already."""
     if not workers:
         return {}

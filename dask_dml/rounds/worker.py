@@ -260,13 +260,12 @@ def close_session(fit: str, dask_worker: Worker) -> None:
         session.close()
 
 
-def leftovers(fit: str, dask_worker: Worker) -> bool:
-    """Return whether data, tasks or a session of the fit are still on this worker."""
-    return (
-        (dask_worker.id, fit) in _sessions
-        or any(is_of_fit(key, fit) for key in dask_worker.state.tasks)
-        or any(is_of_fit(key, fit) for key in dask_worker.data)
-    )
+def leftovers(fit: str, dask_worker: Worker) -> list[str] | None:
+    """Return the keys of data and tasks of the fit on this worker; None if there is nothing."""
+    keys = {str(k) for k in (*dask_worker.state.tasks, *dask_worker.data) if is_of_fit(k, fit)}
+    if keys or (dask_worker.id, fit) in _sessions:
+        return sorted(keys)
+    return None
 
 
 def is_of_fit(key: object, fit: str) -> bool:
