@@ -7,6 +7,7 @@ collections into the same row chunks, and `dask_dml.chunks.make_block` checks th
 from __future__ import annotations
 
 import math
+import sys
 from numbers import Real
 from typing import Any
 
@@ -26,6 +27,7 @@ def read_collection(
 ) -> Chunks:
     """Validate X (a Dask collection), y and weights (any containers); see `read_input`."""
     check_table(X, type(estimator).__name__)
+    check_reachable(X, y, sample_weight)
     check_features(estimator, X, y=y, reset=reset)
     y, n_outputs, multi_output = _read_targets(y)
     weight = _read_weights(sample_weight)
@@ -43,6 +45,36 @@ def read_collection(
         feature_names=getattr(estimator, "feature_names_in_", None),
         nbytes=_nbytes(X, dtype),
     )
+
+
+def check_reachable(*collections: Any) -> None:
+    """Reject data that is held by a cluster where this process has no client of it.
+
+    Parameters
+    ----------
+    *collections : object
+        Dask collections are looked at, anything else is let through.
+
+    Raises
+    ------
+    RuntimeError
+        Before Dask says that some key is missing, in whatever process that is.
+    """
+    distributed = sys.modules.get("distributed")
+    if distributed is None:  # no futures can be in this process
+        return
+    from dask_dml.rounds.choose import current_client, in_task
+
+    if in_task() or current_client() is not None:
+        return
+    if any(distributed.futures_of(one) for one in collections if is_dask(one)):
+        raise RuntimeError(
+            "The data was persisted on a Dask cluster, and this process has no client of that "
+            "cluster. In a search with n_jobs, whose processes know nothing of the cluster, leave "
+            "n_jobs=None (each fit uses the whole cluster already), or use "
+            "joblib.parallel_config(backend='threading'). Otherwise connect first: "
+            "Client(address)."
+        )
 
 
 def _nbytes(X: Collection, dtype: np.dtype) -> float:

@@ -239,6 +239,9 @@ def _distributed_unique(y: Any) -> np.ndarray:
     from dask.base import compute
     from dask.delayed import delayed
 
+    from dask_dml.dask_input import check_reachable
+
+    check_reachable(y)
     unique = delayed(_unique)
     parts = [unique(part) for part in np.ravel(y.to_delayed())]
     return np.unique(np.concatenate([part for part in compute(*parts) if len(part)]))
