@@ -110,8 +110,10 @@ def test_chunks_and_containers_without_a_cluster(params, sizes, other, container
 def test_chunks_and_nodes_on_a_cluster(client, params, sizes, container, n_shards):
     model = DistributedGDRegressor(n_shards=n_shards, **params)
     aligned = container != "frame"
+    # Beside a frame, as many dask chunks of other sizes would be an error.
     y = da.from_array(Y, chunks=(sizes,)) if aligned else Y
-    model.fit(CONTAINERS[container](sizes), y, da.from_array(WEIGHT, chunks=30))
+    weight = da.from_array(WEIGHT, chunks=30) if aligned else WEIGHT
+    model.fit(CONTAINERS[container](sizes), y, weight)
     assert_agrees(model, params)
 
 
