@@ -35,7 +35,7 @@ def row_chunks(X: Collection, y: Any, weight: Any) -> tuple[list[Any], list[Any]
     ----------
     X : dask array or DataFrame of shape (n_samples, n_features)
         Decides the chunks of rows.
-    y : dask collection or ndarray of shape (n_samples,) or (n_samples, n_outputs)
+    y : dask collection or ndarray of shape (n_samples,) or (n_samples, n_outputs), or None
         Cut along X.
     weight : dask collection or ndarray of shape (n_samples,), float or None
         Cut along X.
@@ -203,7 +203,7 @@ def _stitch(parts: list[Any], rows: list[list[int]]) -> np.ndarray:
 def _entries(other: Any, n: int) -> list[Any]:
     if isinstance(other, list):
         return other
-    if isinstance(other, float):
+    if other is None or isinstance(other, float):
         return [other] * n
     return _parts(other)
 

@@ -47,7 +47,7 @@ class Chunks:
         `dask.delayed.Delayed` of one (ndarray, CSR, DataFrame) or of `Rows`.
     y : list
         One entry per row chunk: an object in memory, or a Delayed of one, or ``None`` where the
-        entry of X is a Delayed of `Rows` that holds y.
+        entry of X is a Delayed of `Rows` that holds y, or where there are no targets at all.
     weight : list or None
         Sample weights likewise; ``None`` where every row weighs one.
     lazy : bool
@@ -101,7 +101,7 @@ def make_block(
     X : array-like, sparse matrix or DataFrame of shape (n_rows, n_features), or Rows
         The chunk's features.  `Rows` brings y and weights along.
     y : array-like, Series or DataFrame of shape (n_rows,) or (n_rows, n_outputs)
-        The chunk's targets.
+        The chunk's targets; None where there are no outputs.
     weight : array-like of shape (n_rows,), float or None
         The chunk's sample weights.
     number : int
@@ -128,8 +128,8 @@ def make_block(
         X, y, weight = X.X, X.y if y is None else y, X.weight if weight is None else weight
     where = f" in chunk {number}"
     matrix = _matrix(X, n_features, np.dtype(dtype), where)
-    targets = _targets(y, n_outputs, where)
     n_rows = matrix.shape[0]
+    targets = _targets(y, n_outputs, where) if n_outputs else np.empty((n_rows, 0))
     if len(targets) != n_rows:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: "
@@ -168,9 +168,13 @@ def describe_nonfinite_rows(
     X: Matrix,
     feature_names: Sequence[str] | np.ndarray | None,
     place: Callable[[int], str],
+    is_bad: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> str | None:
-    """Do the same for a matrix whose rows ``place`` puts into words."""
-    found = _first_nonfinite(X)
+    """Do the same for a matrix whose rows ``place`` puts into words.
+
+    ``is_bad`` says which values count, where not all that are not finite do.
+    """
+    found = _first_nonfinite(X, is_bad or _nonfinite)
     if found is None:
         return None
     row, column, value = found
@@ -178,6 +182,22 @@ def describe_nonfinite_rows(
     return (
         f"Input X contains {nonfinite_name(value, X.dtype)}: {place(row)}, column {name}. "
         "Impute or drop such rows first, for example with dropna() or fillna()."
+    )
+
+
+def describe_infinite(block: Block, first_column: int = 0) -> str | None:
+    """Say where the first infinity of X is; NaN does not count, and None is no infinity.
+
+    ``first_column`` is the number of the block's first column in the whole of X.
+    """
+    found = _first_nonfinite(block.X, np.isinf)
+    if found is None:
+        return None
+    row, column, value = found
+    return (
+        f"Input X contains {nonfinite_name(value, block.X.dtype)}: {_place(block, row)}, column "
+        f"{first_column + column}. Replace such values first, for example by NaN, which is left "
+        "out."
     )
 
 
@@ -265,17 +285,23 @@ def _check_finite(array: np.ndarray, name: str, where: str) -> None:
         )
 
 
-def _first_nonfinite(X: Matrix) -> tuple[int, int, float] | None:
+def _nonfinite(values: np.ndarray) -> np.ndarray:
+    return ~np.isfinite(values)
+
+
+def _first_nonfinite(
+    X: Matrix, is_bad: Callable[[np.ndarray], np.ndarray]
+) -> tuple[int, int, float] | None:
     if is_sparse(X):
-        bad = np.flatnonzero(~np.isfinite(X.data))
+        bad = np.flatnonzero(is_bad(X.data))
         if not len(bad):
             return None
         place = bad[0]
         row = int(np.searchsorted(X.indptr, place, side="right")) - 1
         return row, int(X.indices[place]), float(X.data[place])
     for start in range(0, len(X), _TILE_ROWS):
-        finite = np.isfinite(X[start : start + _TILE_ROWS])
-        if not finite.all():
-            row, column = divmod(int(np.argmin(finite)), X.shape[1])
+        bad = is_bad(X[start : start + _TILE_ROWS])
+        if bad.any():
+            row, column = divmod(int(np.argmax(bad)), X.shape[1])
             return start + row, column, float(X[start + row, column])
     return None

@@ -25,11 +25,14 @@ from dask_dml.validation import check_targets, check_weights, is_dask
 def read_collection(
     estimator: Any, X: Collection, y: Any, sample_weight: Any, *, reset: bool
 ) -> Chunks:
-    """Validate X (a Dask collection), y and weights (any containers); see `read_input`."""
+    """Validate X (a Dask collection), y and weights (any containers); see `read_input`.
+
+    Where y is None, and the estimator has no use for it, there are no outputs.
+    """
     check_table(X, type(estimator).__name__)
     check_reachable(X, y, sample_weight)
     check_features(estimator, X, y=y, reset=reset)
-    y, n_outputs, multi_output = _read_targets(y)
+    y, n_outputs, multi_output = (None, 0, False) if y is None else _read_targets(y)
     weight = _read_weights(sample_weight)
     dtype = table_dtype(X)
     X_chunks, y_chunks, weight_chunks = row_chunks(X, y, weight)

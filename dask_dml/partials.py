@@ -91,6 +91,50 @@ class Moments:
 
 
 @dataclass(frozen=True)
+class ColumnMoments:
+    """Weighted means and centred sums of squares of columns in which values may be missing.
+
+    Attributes
+    ----------
+    n_rows : int
+        Number of rows.
+    weight : ndarray of shape (n_features,)
+        Sums of the sample weights over the rows where the column has a value.
+    origin : ndarray of shape (n_features,)
+        A value near the others of the column.
+    mean : ndarray of shape (n_features,)
+        Mean less ``origin``: a mean of 1e9 alone could not say by how much a tenth-of-a-unit
+        spread is off it.
+    square : ndarray of shape (n_features,)
+        Sums of weighted squares about the mean.
+    """
+
+    n_rows: int
+    weight: np.ndarray
+    origin: np.ndarray
+    mean: np.ndarray
+    square: np.ndarray
+
+    def __add__(self, other: ColumnMoments) -> ColumnMoments:
+        weight = self.weight + other.weight
+        share = np.divide(other.weight, weight, out=np.zeros_like(weight), where=weight > 0.0)
+        empty = self.weight == 0.0
+        origin = np.where(empty, other.origin, self.origin)
+        mean = np.where(empty, other.mean, self.mean)
+        with np.errstate(over="ignore", invalid="ignore"):  # reported when all is added up
+            step = (other.origin - origin) + (other.mean - mean)
+            step = np.where(share > 0.0, step, 0.0)
+            between = self.weight * share * step**2
+            return ColumnMoments(
+                self.n_rows + other.n_rows,
+                weight,
+                origin,
+                mean + share * step,
+                self.square + other.square + between,
+            )
+
+
+@dataclass(frozen=True)
 class Statistics(Moments):
     """Sufficient statistics of squared error: all second moments about the means.
 

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from dask_dml.blocks import Block, Shard
-from dask_dml.chunks import describe_nonfinite
+from dask_dml.chunks import describe_infinite, describe_nonfinite
 from dask_dml.kernels import dense, sparse
 from dask_dml.kernels.rows import DUAL, N_SUMS, NO_WEIGHT
-from dask_dml.partials import LossSums, Moments, Statistics, Triangle, triangular
+from dask_dml.partials import (
+    ColumnMoments,
+    LossSums,
+    Moments,
+    Statistics,
+    Triangle,
+    triangular,
+)
+from dask_dml.scaling import CENTRE_SPARSE
 
 T = TypeVar("T")
 
@@ -77,6 +85,13 @@ class Centre:
     mean: np.ndarray
     target_mean: np.ndarray
     units: np.ndarray | None
+
+
+class Use(NamedTuple):
+    """What the moments of columns are for: taking the means off, dividing by the spread."""
+
+    centre: bool
+    scale: bool
 
 
 def loss_sums(shard: Shard, point: Point) -> LossSums:
@@ -213,6 +228,57 @@ def _block_moments(block: Block, unit: float) -> Moments:
         squares - share * sums**2,
         target_shift + share * target_sums,
         target_squares - share * target_sums**2,
+    )
+
+
+def column_moments(shard: Shard, use: Use) -> ColumnMoments:
+    """Return the means and centred squares of a shard's columns, in which NaN is left out.
+
+    Raises
+    ------
+    ValueError
+        If X contains infinity, is sparse and to be centred, or holds values to be scaled whose
+        squares overflow.
+    """
+    return sum_parts([_block_column_moments(block, use) for block in shard.blocks])
+
+
+def _block_column_moments(block: Block, use: Use) -> ColumnMoments:
+    if block.is_sparse and use.centre:
+        raise ValueError(CENTRE_SPARSE)
+    found = (_sparse_column_moments if block.is_sparse else _dense_column_moments)(block)
+    wanted = (found.mean, found.square) if use.scale else (found.mean,)
+    if all(np.isfinite(part).all() for part in wanted):
+        return found
+    raise ValueError(
+        describe_infinite(block)
+        or "Input X contains values so large that their squares overflow "
+        f"(chunk {block.origin[0][0] if block.origin else 0}); divide such columns by a constant "
+        "first, or set with_std=False."
+    )
+
+
+def _dense_column_moments(block: Block) -> ColumnMoments:
+    weight, p = _weight(block), block.n_features
+    origin, totals, means, squares = np.zeros((4, p))
+    dense.first_values(block.X, weight, origin)
+    dense.column_moments(block.X, weight, origin, dense.tile_rows(p), totals, means, squares)
+    return ColumnMoments(block.n_rows, totals, origin, means, squares)
+
+
+def _sparse_column_moments(block: Block) -> ColumnMoments:
+    X, p = block.X, block.n_features
+    origin, missing, totals, means, squares = np.zeros((5, p))
+    entries = np.zeros(p, np.int64)
+    weight, counting = sparse.column_moments(
+        X.data, X.indices, X.indptr, _weight(block),
+        origin, entries, missing, totals, means, squares,
+    )  # fmt: skip
+    # By number first: rounding in sums of weights must not make up a zero beside large entries.
+    implicit = np.where(entries == counting, 0.0, np.maximum(weight - totals - missing, 0.0))
+    nothing = np.zeros(p)
+    return ColumnMoments(block.n_rows, totals, origin, means, squares) + ColumnMoments(
+        0, implicit, nothing, nothing, nothing
     )
 
 

@@ -57,15 +57,48 @@ def read_input(
         return read_collection(estimator, X, y, sample_weight, reset=reset)
     X, y, sample_weight = _gather(X, y, sample_weight)
     X, y = check_in_memory(estimator, X, y, reset=reset)
-    weights = check_weights(sample_weight, X.shape[0])
+    return _one_chunk(estimator, X, y, check_weights(sample_weight, X.shape[0]))
+
+
+def read_table(estimator: Any, X: Any, sample_weight: Any = None, *, reset: bool = True) -> Chunks:
+    """Validate X and weights, with no targets and with NaN let through.
+
+    Parameters
+    ----------
+    estimator, X, sample_weight, reset
+        As in `read_input`.
+
+    Returns
+    -------
+    chunks : Chunks
+        ``n_outputs`` is zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `read_input`.
+    """
+    if is_dask(X):
+        from dask_dml.dask_input import read_collection
+
+        return read_collection(estimator, X, None, sample_weight, reset=reset)
+    (sample_weight,) = _gather(sample_weight)
+    X = check_in_memory(estimator, X, reset=reset, allow_nan=True)
+    return _one_chunk(estimator, X, None, check_weights(sample_weight, X.shape[0]))
+
+
+def _one_chunk(estimator: Any, X: Any, y: Any, weights: np.ndarray | None) -> Chunks:
+    n_outputs = 0
+    if y is not None:
+        n_outputs = 1 if y.ndim == 1 else y.shape[1]
     return Chunks(
         X=[X],
         y=[y],
         weight=None if weights is None else [weights],
         lazy=False,
         n_features=X.shape[1],
-        n_outputs=1 if y.ndim == 1 else y.shape[1],
-        multi_output=y.ndim == 2,
+        n_outputs=n_outputs,
+        multi_output=y is not None and y.ndim == 2,
         dtype=X.dtype,
         feature_names=getattr(estimator, "feature_names_in_", None),
         nbytes=float(_nbytes(X)),
@@ -78,7 +111,14 @@ def is_dask(value: Any) -> bool:
     return dask is not None and bool(dask.is_dask_collection(value))
 
 
-def check_in_memory(estimator: Any, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
+def check_in_memory(
+    estimator: Any,
+    X: Any,
+    y: Any = "no_validation",
+    *,
+    reset: bool,
+    allow_nan: bool = False,
+) -> Any:
     """Validate input in memory as scikit-learn's linear models do.
 
     Parameters
@@ -91,18 +131,24 @@ def check_in_memory(estimator: Any, X: Any, y: Any = "no_validation", *, reset: 
         The targets.
     reset : bool
         Whether this is a fit.
+    allow_nan : bool, default=False
+        Whether X may hold NaN.
 
     Returns
     -------
     X : ndarray or CSR of shape (n_samples, n_features)
-        float32 or float64, finite.
+        float32 or float64, finite but for NaN that is allowed.
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         float32 or float64, finite; only where y was given.
     """
     frame = hasattr(X, "iloc") and hasattr(X, "columns")
     if frame:
         check_columns(X.columns, X.dtypes, objects=True)
-    accepted: dict[str, Any] = {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
+    accepted: dict[str, Any] = {
+        "accept_sparse": "csr",
+        "dtype": [np.float64, np.float32],
+        "ensure_all_finite": "allow-nan" if allow_nan else True,
+    }
     if y is not None and not isinstance(y, str):
         accepted |= {"multi_output": True, "y_numeric": True}
     try:

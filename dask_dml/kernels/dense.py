@@ -14,6 +14,7 @@ from dask_dml.kernels.rows import (
     MARGIN,
     SCALE,
     WIDTH,
+    exact,
     group_targets,
     group_weights,
     jit,
@@ -230,3 +231,60 @@ def moments(X, weight, unit, shift, sums, squares):
         sums += part
         squares += part_squares
     return total
+
+
+@exact
+def first_values(X, weight, origin):
+    """Write the first finite value of each column in a row that counts; other entries stay."""
+    n, p = X.shape
+    found = np.zeros(p, np.bool_)
+    left = p
+    for i in range(n):
+        if left == 0:
+            break
+        if weight_of_row(weight, 1.0, i) > 0.0:
+            for j in range(p):
+                if not found[j] and np.isfinite(X[i, j]):
+                    origin[j] = X[i, j]
+                    found[j] = True
+                    left -= 1
+
+
+@exact
+def column_moments(X, weight, origin, group, totals, means, squares):
+    """Merge the columns' moments into the given ones, leaving NaN out.
+
+    ``totals`` are the weights of the values that are there, ``means`` are relative to ``origin``,
+    and ``squares`` are sums about the means.  Rows go in groups that stay in cache: a group is
+    read for its means, and again for its squares about them.
+    """
+    n, p = X.shape
+    total, mean, square = np.empty(p), np.empty(p), np.empty(p)
+    for begin in range(0, n, group):
+        end = min(begin + group, n)
+        total[:] = 0.0
+        mean[:] = 0.0
+        square[:] = 0.0
+        for i in range(begin, end):
+            s = weight_of_row(weight, 1.0, i)
+            for j in range(p):
+                x = X[i, j]
+                there = x == x
+                total[j] += s if there else 0.0
+                mean[j] += s * (x - origin[j]) if there else 0.0
+        for j in range(p):
+            mean[j] = mean[j] / total[j] if total[j] > 0.0 else mean[j]
+        for i in range(begin, end):
+            s = weight_of_row(weight, 1.0, i)
+            for j in range(p):
+                x = X[i, j]
+                v = (x - origin[j]) - mean[j]
+                square[j] += s * v * v if x == x else 0.0
+        for j in range(p):
+            both = totals[j] + total[j]
+            share = total[j] / both if both > 0.0 else 0.0
+            step = mean[j] - means[j]
+            squares[j] += square[j] + totals[j] * share * step * step
+            # A mean that is not finite has to show even where its rows weigh nothing.
+            means[j] += share * step if np.isfinite(step) else step
+            totals[j] = both

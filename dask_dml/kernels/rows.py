@@ -22,6 +22,8 @@ import numpy as np
 FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
 
 jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+#: For sums of small differences of large numbers, which reassociation would cost their digits.
+exact = numba.njit(nogil=True, cache=True, error_model="numpy")
 inline = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST, inline="always")
 
 #: Columns of the array of loss parameters, one row per problem.

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dml.kernels.rows import group_targets, group_weights, jit, loss_sums, weight_of_row
+from dask_dml.kernels.rows import (
+    exact,
+    group_targets,
+    group_weights,
+    jit,
+    loss_sums,
+    weight_of_row,
+)
 
 
 @jit
@@ -124,3 +131,39 @@ def moments(data, indices, indptr, weight, unit, shift, sums, squares):
             sums[j] += s * v
             squares[j] += s * v * v
     return total
+
+
+@exact
+def column_moments(data, indices, indptr, weight, origin, entries, missing, totals, means, squares):
+    """Add the moments of the columns' entries, leaving NaN out; return two sums over rows.
+
+    ``entries`` counts the entries in rows that weigh something, ``missing`` and ``totals`` are
+    the weights of NaN and of other entries, ``means`` are relative to ``origin`` (the first
+    entry), and ``squares`` are sums about the means.  Returned are the weight of all rows, and
+    how many weigh something.
+    """
+    weight_sum, counting = 0.0, 0
+    for i in range(indptr.shape[0] - 1):
+        s = weight_of_row(weight, 1.0, i)
+        weight_sum += s
+        counting += s > 0.0
+        for at in range(indptr[i], indptr[i + 1]):
+            j, v = indices[at], data[at]
+            entries[j] += s > 0.0
+            if v != v:
+                missing[j] += s
+                continue
+            if totals[j] == 0.0 and s > 0.0 and np.isfinite(v):
+                origin[j] = v
+            totals[j] += s
+            means[j] += s * (v - origin[j])
+    for j in range(means.shape[0]):
+        means[j] = means[j] / totals[j] if totals[j] > 0.0 else means[j]
+    for i in range(indptr.shape[0] - 1):
+        s = weight_of_row(weight, 1.0, i)
+        for at in range(indptr[i], indptr[i + 1]):
+            j, v = indices[at], data[at]
+            if v == v:
+                d = (v - origin[j]) - means[j]
+                squares[j] += s * d * d
+    return weight_sum, counting

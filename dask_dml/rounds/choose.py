@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -74,6 +74,54 @@ def open_rounds(
             return ClusterRounds(client, chunks, n_shards)
         return StreamingRounds(chunks, client, n_shards)
     return _fetch_or_stream(chunks, None, n_shards, n_threads)
+
+
+def visit_once(chunks: Chunks, function: ShardFunction, broadcast: Any = None) -> Any:
+    """Evaluate a function on all rows in one pass, and return the sum.
+
+    Nothing is placed for rounds to come: a chunk of a Dask collection is read, visited and let
+    go, on the workers of the current client or on threads of this process.
+
+    Parameters
+    ----------
+    chunks : Chunks
+        The validated input.
+    function : callable
+        ``function(shard, broadcast) -> partial``; has to take a shard with no rows.
+    broadcast : object
+        Sent along.
+
+    Returns
+    -------
+    total : object
+        The sum of the partial results; of a Dask collection over a tree of its chunks, so that
+        it has the same bits wherever it is computed.
+
+    Raises
+    ------
+    Exception
+        Whatever the function or a chunk's own task raised, with a note that names the chunk.
+    """
+    if not chunks.lazy:
+        with open_rounds(chunks) as rounds:
+            return rounds.map_reduce(function, broadcast)
+    from dask_dml.rounds.streaming import SinglePass
+
+    n_threads = count_threads(None)
+    with _client_for_tasks() as client, SinglePass(chunks, client, n_threads=n_threads) as rounds:
+        return rounds.map_reduce(function, broadcast)
+
+
+@contextmanager
+def _client_for_tasks() -> Iterator[Client | None]:
+    if not in_task():
+        yield current_client()
+        return
+    from distributed import worker_client
+
+    # Waiting for other tasks while holding a thread of the worker could wait for ever.
+    with worker_client() as client:
+        yield client
 
 
 def count_threads(n_jobs: int | None) -> int:

@@ -93,19 +93,24 @@ class StreamingRounds:
         self._number = count()
         self._states: dict[int, Any] = {}
         self._updates = 0
+        self._shards: list[list[int]] = []
+        self.shard_rows: tuple[int, ...] = ()
         try:
-            rows = self._count_rows()
-            full = [number for number, n_rows in enumerate(rows) if n_rows]
-            check_rows(len(full), chunks.n_features)
-            if n_shards is None:
-                n_shards = self._graphs.n_threads()
+            self._make_shards(n_shards)
         except BaseException:
             self.close()
             raise
+
+    def _make_shards(self, n_shards: NumberOfShards) -> None:
+        rows = self._count_rows()
+        full = [number for number, n_rows in enumerate(rows) if n_rows]
+        check_rows(len(full), self.chunks.n_features)
+        if n_shards is None:
+            n_shards = self._graphs.n_threads()
         if n_shards == "blocks":
             self._shards = [[number] for number in full]
         else:
-            self._shards = split_chunks(rows, chunks.nbytes, int(n_shards))
+            self._shards = split_chunks(rows, self.chunks.nbytes, int(n_shards))
         self.shard_rows = tuple(sum(rows[number] for number in shard) for shard in self._shards)
 
     def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:
@@ -246,6 +251,24 @@ class StreamingRounds:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class SinglePass(StreamingRounds):
+    """Rounds for what needs one pass only: no row is counted before it.
+
+    Every chunk is a shard, an empty one, too, so that the sum depends on the chunks alone.
+    """
+
+    def _make_shards(self, n_shards: NumberOfShards) -> None:  # noqa: ARG002 - as above
+        self._shards = [[number] for number in range(len(self.chunks.X))]
+
+    def _sum(self, parts: Mapping[int, Delayed]) -> Delayed:
+        # Wider than the tree of shards: with one task per chunk, sums should add few to them.
+        terms = list(parts.values())
+        while len(terms) > 1:
+            starts = range(0, len(terms), TERMS_PER_TASK)
+            terms = [self._task("sum", add_up, terms[at : at + TERMS_PER_TASK]) for at in starts]
+        return terms[0]
 
 
 class _Term:
