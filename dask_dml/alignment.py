@@ -87,6 +87,11 @@ def known_sizes(collection: Collection) -> tuple[int, ...] | None:
     return tuple(int(size) for size in collection.chunks[0])
 
 
+def count_rows(collection: Collection) -> list[int]:
+    """Return the number of rows of each chunk, from one pass over its first column or index."""
+    return list(compute(_counts(collection))[0])
+
+
 def cuts(source: Sequence[int], target: Sequence[int]) -> list[list[Cut]]:
     """Find the rows of some chunks that make up other chunks of the same rows.
 
