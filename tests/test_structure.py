@@ -22,8 +22,8 @@ FILES = {
 
 #: Modules that may import Dask at all; the rest is mathematics or describes data.
 DASK = ("dask_dml.validation", "dask_dml.alignment", "dask_dml.dask_input", "dask_dml.prediction",
-        "dask_dml._classifier", "dask_dml._transformer", "dask_dml.model_selection", "dask_dml.labels", "dask_dml.svm_duals",
-        "dask_dml.rounds")  # fmt: skip
+        "dask_dml._classifier", "dask_dml._transformer", "dask_dml.model_selection",
+        "dask_dml.labels", "dask_dml.svm_duals", "dask_dml.rounds")  # fmt: skip
 MATHEMATICS = ("blocks", "losses", "penalties", "partials", "parameters", "kernels")
 
 

@@ -65,7 +65,7 @@ SIZES = [
     {"train_size": 0.3, "test_size": 0.31},
     {"test_size": 7},
     {"train_size": np.int64(50), "test_size": 11},
-    {"test_size": np.float32(0.4), "shuffle": False},
+    {"test_size": 0.4, "shuffle": False},
 ]
 
 
@@ -85,10 +85,6 @@ def test_sizes_are_scikit_learns_whatever_the_chunks(parameters, sizes, other, c
     for part, lazy in zip(values(parts[:2]), parts, strict=False):
         assert lazy.chunks[1] == arrays[0].chunks[1]
         assert lazy.dtype == part.dtype
-        blocks = (
-            [np.shape(block.compute())[0] for block in lazy.blocks[:, 0].ravel()] if False else None
-        )
-        assert blocks is None
     quota = np.array(sizes) * len(test) / N
     if "shuffle" not in parameters:
         assert (np.abs(np.array(parts[1].chunks[0]) - quota) < 2).all()
@@ -120,8 +116,7 @@ def test_seeds():
     stream = np.random.RandomState(0)
     third, fourth = (train_test_split(data, random_state=stream)[1].compute() for _ in range(2))
     assert not np.array_equal(third, fourth)
-    chunks = [set(first[:, 0] // 3 % 20) for first in (first,)]
-    assert len(chunks[0]) > 10  # chunks draw different rows
+    assert len(set(first[:, 0] // 3 % 20)) > 10  # chunks draw different rows
 
 
 def test_the_cluster_does_not_matter(process_client):
@@ -254,11 +249,7 @@ WRONG = [
 def test_wrong_sizes_are_refused_in_scikit_learns_words(parameters):
     with pytest.raises((ValueError, TypeError)) as theirs:
         sklearn.model_selection.train_test_split(X, **parameters)
-    with pytest.raises(
-        type(theirs.value).__bases__[0]
-        if "Parameter" in type(theirs.value).__name__
-        else type(theirs.value)
-    ) as mine:
+    with pytest.raises((ValueError, TypeError)) as mine:
         train_test_split(da.from_array(X, chunks=(40, 3)), **parameters)
     assert str(mine.value) == str(theirs.value)
 
@@ -277,7 +268,7 @@ def test_what_cannot_be_aligned_is_refused():
         train_test_split(frame, moved)
     shifted = unknown(da.from_array(Y, chunks=((50, 30, 23),)))
     with pytest.raises(ValueError, match=r"\[40, 50\] in chunk 0.*compute_chunk_sizes"):
-        train_test_split(data, shifted)[2].compute()
+        train_test_split(data, shifted)[2].blocks[0].compute()
     with pytest.raises(ValueError, match="cannot be aligned"):
         train_test_split(unknown(data), unknown(da.from_array(Y, chunks=10)))
     with pytest.raises(TypeError, match="takes dask arrays"):
