@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dask_dml._base import LinearEstimator
 from dask_dml._transformer import LazyScalerMixin
+from dask_dml.conversion import transfer
 from dask_dml.parameters import BOOLEAN, Constraint
 from dask_dml.scaling import Scaling, spread
 from dask_dml.validation import check_in_memory, read_table
@@ -223,6 +224,26 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
         self.n_samples_seen_ = seen[0] if (seen == seen[0]).all() else seen
         self.mean_ = mean if self.with_mean or self.with_std else None
         self.var_, self.scale_ = (variance, scale) if self.with_std else (None, None)
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.preprocessing.StandardScaler` that transforms alike.
+
+        Returns
+        -------
+        model : StandardScaler
+            With the same parameters and attributes; of float64 it makes the same bits.
+
+        Raises
+        ------
+        NotFittedError
+            If the scaler has not been fitted.
+        """
+        check_is_fitted(self)
+        from sklearn.preprocessing import StandardScaler
+
+        names = ("mean_", "var_", "scale_", "n_samples_seen_")
+        fitted = {name: getattr(self, name) for name in names}
+        return transfer(self, StandardScaler(**self.get_params()), **fitted)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

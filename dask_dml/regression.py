@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from dask_dml._base import LinearEstimator, LinearRegressorMixin
+from dask_dml.conversion import linear_model
 from dask_dml.parameters import (
     BOOLEAN,
     COUNT,
@@ -309,6 +311,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     def _set_solution(self, solution: Any, multi_output: bool) -> None:
         outcomes = solution.outcomes
         self._set_coefficients(solution.coef, solution.intercept, multi_output)
+        self._weight_sum = solution.weight
         self.solver_ = solution.solver
         self.n_iter_ = max(1, *(outcome.n_iter for outcome in outcomes))
         self.converged_ = all(outcome.converged for outcome in outcomes)
@@ -331,3 +334,23 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         self._warn_not_converged(
             f"{reached} after {self.n_iter_} iterations (tol={self.tol:g})", f"{remedy}."
         )
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted scikit-learn regressor with the same predictions.
+
+        Returns
+        -------
+        model : LinearRegression, Ridge, Lasso, ElasticNet, SGDRegressor or MultiOutputRegressor
+            For squared error the one whose ``fit`` on the same rows and weights would solve the
+            same problem, ``Ridge(alpha=alpha * S)`` for instance (with ``aggregation="uniform"``:
+            for rows that weigh the same).  For other losses an `SGDRegressor` with the same loss,
+            penalty and `epsilon`, whose objective is this one's, too, where rows weigh the same;
+            of several outputs a `MultiOutputRegressor` of them.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        """
+        check_is_fitted(self)
+        return linear_model(self, self._weight_sum)

@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from dask_dml._base import LinearEstimator, LinearRegressorMixin
+from dask_dml.conversion import sgd_regressor
 from dask_dml.parameters import (
     BOOLEAN,
     COUNT,
@@ -24,6 +26,13 @@ from dask_dml.parameters import (
     Options,
 )
 from dask_dml.validation import read_input
+
+#: Parameters that scikit-learn's SGDRegressor has, too.
+_SHARED = (
+    "loss penalty alpha l1_ratio fit_intercept max_iter tol shuffle verbose epsilon random_state "
+    "learning_rate eta0 power_t early_stopping validation_fraction n_iter_no_change warm_start "
+    "average"
+).split()
 
 
 class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
@@ -464,3 +473,24 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         self.duality_gap_ = float(solution.relative_gap)
         self._iterate = solution.last
         self._survey = solution.survey
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.linear_model.SGDRegressor` with the same predictions.
+
+        Returns
+        -------
+        model : SGDRegressor or MultiOutputRegressor
+            With the same parameters, as far as it has them: ``learning_rate="auto"``, which it has
+            not, becomes its default ``"invscaling"``.  Several outputs make a
+            `MultiOutputRegressor` of an `SGDRegressor` each.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        """
+        check_is_fitted(self)
+        parameters = {name: getattr(self, name) for name in _SHARED}
+        if self.learning_rate == "auto":
+            parameters["learning_rate"] = "invscaling"
+        return sgd_regressor(self, parameters)

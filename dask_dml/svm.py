@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dask_dml._base import LinearEstimator
 from dask_dml._classifier import LinearClassifierMixin
+from dask_dml.conversion import transfer
 from dask_dml.labels import class_weights, read_labels
 from dask_dml.parameters import (
     BOOLEAN,
@@ -364,7 +365,8 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         Returns
         -------
         model : LinearSVC
-            Predicts what this estimator predicts.
+            Predicts what this estimator predicts.  With ``intercept_scaling=None`` its own
+            ``fit`` would penalise the intercept, which this one leaves free.
 
         Raises
         ------
@@ -378,12 +380,14 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         model = LinearSVC(**{name: getattr(self, name) for name in shared})
         if self.intercept_scaling is not None:
             model.set_params(intercept_scaling=self.intercept_scaling)
-        model.coef_, model.intercept_ = self.coef_.copy(), self.intercept_.copy()
-        model.classes_, model.n_iter_ = self.classes_.copy(), self.n_iter_
-        model.n_features_in_ = self.n_features_in_
-        if hasattr(self, "feature_names_in_"):
-            model.feature_names_in_ = self.feature_names_in_.copy()
-        return model
+        return transfer(
+            self,
+            model,
+            coef_=self.coef_,
+            intercept_=self.intercept_,
+            classes_=self.classes_,
+            n_iter_=self.n_iter_,
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -92,12 +92,15 @@ class Solution:
         The solver that was used.
     outcomes : list of Outcome
         One per output.
+    weight : float
+        Sum of the sample weights; number of rows where nodes counted the same.
     """
 
     coef: np.ndarray
     intercept: np.ndarray
     solver: str
     outcomes: list[Outcome]
+    weight: float
 
 
 def choose_solver(
@@ -337,4 +340,6 @@ def _solution(solver: str, objective: Objective, task: Task, outcomes: list[Outc
         whole = np.zeros((len(outcomes), task.n_features))
         whole[:, objective.columns] = coef
         coef = whole
-    return Solution(coef, intercept, solver, outcomes)
+    rows = float(sum(objective.rounds.shard_rows))
+    weight = rows if task.uniform else objective.frame.weight
+    return Solution(coef, intercept, solver, outcomes, weight)
