@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.parameters import Constraint, check_parameters
 from dask_dml.prediction import linear_predict, linear_score
+
+#: What `dask_dml.chunks.describe_nonfinite` says where it is given no names.
+_BAD_COLUMN = re.compile(r"(Input X contains .*?, column )(\d+)(\..*)", re.DOTALL)
 
 
 class LinearEstimator(BaseEstimator):
@@ -31,7 +35,8 @@ class LinearEstimator(BaseEstimator):
         before = dict(self.__dict__)
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            _name_column(error, self.__dict__.get("feature_names_in_"))
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
@@ -51,6 +56,16 @@ class LinearEstimator(BaseEstimator):
             ConvergenceWarning,
             stacklevel=3,
         )
+
+
+def _name_column(error: BaseException, names: np.ndarray | None) -> None:
+    """Say the name of the column, which the blocks do not know, where an error has its number."""
+    if names is None or not isinstance(error, ValueError) or not error.args:
+        return
+    found = _BAD_COLUMN.match(str(error.args[0]))
+    if found is not None:
+        before, column, after = found.groups()
+        error.args = (f"{before}{str(names[int(column)])!r}{after}", *error.args[1:])
 
 
 class LinearRegressorMixin(MultiOutputMixin, RegressorMixin):

@@ -48,8 +48,9 @@ def engines(monkeypatch):
 def default():
     """Workers with one thread in this process, and a client that is the default of all threads.
 
-    With one worker joblib would not use the cluster at all.  joblib's threads do not have the context of a test.  The cluster is not the shared one, whose
-    workers would go on using this client after it is closed.
+    With one worker joblib would not use the cluster at all, and its threads do not have the
+    context of a test.  The cluster is not the shared one, whose workers would go on using this
+    client after it is closed.
     """
     with (
         LocalCluster(
