@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +13,13 @@ from dask.delayed import Delayed, delayed
 from dask_dml.rounds.calls import check_client
 from dask_dml.rounds.tasks import PREFIX
 from dask_dml.rounds.threads import BlasLimit
-from dask_dml.rounds.waiting import is_named, name_chunk, settle, wait_until_gone
+from dask_dml.rounds.waiting import (
+    is_named,
+    name_chunk,
+    settle,
+    uninterrupted,
+    wait_until_gone,
+)
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -150,14 +155,11 @@ class ClusterGraphs:
 
     def _scatter(self, values: Sequence[Any]) -> list[Future]:
         named = {f"{PREFIX}value-{self.fit}-{uuid.uuid4().hex}": value for value in values}
-        # On a thread of its own, because an interrupt in the middle would leave data on the
-        # workers that nobody knows of.
-        with ThreadPoolExecutor(1, thread_name_prefix="dask_dml-scatter") as pool:
-            sending = pool.submit(self.client.scatter, named)
-            try:
-                wait([sending])
-            finally:
-                self._futures.update(sending.result())
+
+        def send() -> None:
+            self._futures.update(self.client.scatter(named))
+
+        uninterrupted(send)
         return [self._futures[key] for key in named]
 
     def submit(self, tasks: Mapping[str, Delayed]) -> dict[str, Future]:
@@ -171,7 +173,7 @@ class ClusterGraphs:
         futures = self.submit(tasks)
         try:
             settle(self.client, futures, names)
-            return self.client.gather(list(futures.values()))
+            return uninterrupted(self.client.gather, list(futures.values()))
         finally:
             self.drop(futures.values())
 
@@ -184,7 +186,7 @@ class ClusterGraphs:
         done = False
         try:
             settle(self.client, futures, {}, limit)
-            value = total.result()
+            value = uninterrupted(total.result)
             done = True
         finally:
             self.drop([total] if done else futures.values())
@@ -194,7 +196,7 @@ class ClusterGraphs:
         """Return kept values without their history."""
         fresh: list[Any] = []
         for future in kept:
-            fresh += self._scatter([future.result()])
+            fresh += self._scatter([uninterrupted(future.result)])
             self.drop([future])
         return fresh
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dask_dml.rounds import worker as on_worker
 from dask_dml.rounds.calls import WorkersGone, call_workers, round_timeout, timed_out
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+T = TypeVar("T")
 
 #: Seconds that closing waits for the workers to have dropped everything.
 CLOSE_TIMEOUT = 5.0
@@ -115,6 +118,17 @@ def name_chunk(error: BaseException, name: str | None) -> None:
 def is_named(error: BaseException) -> bool:
     """Return whether an error has a note that says where it was raised."""
     return any(note.startswith("raised in ") for note in getattr(error, "__notes__", ()))
+
+
+def uninterrupted(call: Callable[..., T], *args: Any) -> T:
+    """Make a short call of the client that a KeyboardInterrupt does not cut off.
+
+    Cut off while it scatters, a client leaves data on the workers that nobody knows of; while it
+    gathers, it may never gather again (distributed goes on waiting for the call that was
+    cancelled).  So the interrupt is raised when the call, on a thread of its own, is over.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="dask_dml-call") as pool:
+        return pool.submit(call, *args).result()
 
 
 def wait_until_gone(client: Client, fit: str) -> None:
