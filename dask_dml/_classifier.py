@@ -75,8 +75,10 @@ class LinearClassifierMixin(ClassifierMixin):
         if hasattr(scores, "divisions"):
             import pandas as pd
 
-            meta = pd.Series(self.classes_[:0])
-            return scores.map_partitions(_chosen_series, self.classes_, meta=meta)
+            # Of no rows pandas cannot tell that they are text: an empty partition is told.
+            kind = pd.Series(self.classes_).dtype
+            meta = pd.Series([], dtype=kind)
+            return scores.map_partitions(_chosen_series, self.classes_, kind, meta=meta)
         return scores.map_blocks(
             _chosen,
             self.classes_,
@@ -166,10 +168,10 @@ def _chosen(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return classes[codes]
 
 
-def _chosen_series(scores: Any, classes: np.ndarray) -> Any:
+def _chosen_series(scores: Any, classes: np.ndarray, kind: Any) -> Any:
     import pandas as pd
 
-    return pd.Series(_chosen(scores.to_numpy(), classes), index=scores.index)
+    return pd.Series(_chosen(scores.to_numpy(), classes), index=scores.index, dtype=kind)
 
 
 def _count_right(X: Any, y: Any, weight: Any, model: LinearModel, **known: Any) -> np.ndarray:
