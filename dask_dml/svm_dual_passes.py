@@ -31,13 +31,19 @@ class DualAsk:
     scaling : float
         Value of the intercept's column.
     coef : ndarray of shape (n_problems, n_features)
-        Coefficients that belong to the dual variables once ``step`` has been taken.
+        Coefficients that the nodes have agreed on.
     intercept : ndarray of shape (n_problems,)
         Intercepts likewise.
-    step : ndarray of shape (n_problems,)
-        Share of the last change of the dual variables that is kept.
-    sigma : float
-        What a node multiplies its own changes by while it works.
+    ahead : ndarray of shape (n_problems, n_features)
+        How far from there the nodes begin, of any precision.
+    ahead_intercept : ndarray of shape (n_problems,)
+        The same of the intercept.
+    stiffness : ndarray of shape (n_problems,)
+        Factor of the metric that holds a node's solution to what has been agreed on.
+    shape : ndarray of shape (n_features + 1,) or None
+        The metric, a diagonal, intercept last; None where the nodes have been told.
+    n_rows : int
+        Rows of all nodes.
     n_epochs : int
         Visits of every active row; none returns the coefficients that belong to the dual
         variables instead of a change.
@@ -46,8 +52,6 @@ class DualAsk:
     columns : ndarray of shape (n_occurring,) or None
         The columns of X that the coefficients are about, where many never occur: only these
         travel.
-    n_rows : int
-        Rows of all nodes.
     """
 
     numbers: tuple[int, ...]
@@ -57,12 +61,14 @@ class DualAsk:
     scaling: float
     coef: np.ndarray
     intercept: np.ndarray
-    step: np.ndarray
-    sigma: float
+    ahead: np.ndarray
+    ahead_intercept: np.ndarray
+    stiffness: np.ndarray
+    shape: np.ndarray | None
+    n_rows: int
     n_epochs: int
     seed: int
     columns: np.ndarray | None = None
-    n_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,28 +78,30 @@ class DualSums:
     Attributes
     ----------
     move : ndarray of shape (n_problems, n_features)
-        Change of the coefficients.
+        Change of ``sum_i alpha_i y_i x_i``.
     move_intercept : ndarray of shape (n_problems,)
-        Change of the intercepts.
-    sums : ndarray of shape (n_problems, 3)
-        See `dask_dml.kernels.svm_dual`.
-    line : ndarray of shape (n_problems, 3)
-        Change of ``sum alpha``, and how ``sum alpha**2 / (4 C)`` changes along the move: the
-        coefficients of its first and second power.
+        Change of what belongs to it as an intercept.
+    sums : ndarray of shape (n_problems, 4)
+        Loss at the agreed coefficients; of the new dual variables the sum and that of the
+        squares over four costs; and the squared distance of the nodes' solutions from the
+        agreed coefficients, in the metric.
     """
 
     move: np.ndarray
     move_intercept: np.ndarray
     sums: np.ndarray
-    line: np.ndarray
 
     def __add__(self, other: DualSums) -> DualSums:
         return DualSums(
             self.move + other.move,
             self.move_intercept + other.move_intercept,
             self.sums + other.sums,
-            self.line + other.line,
         )
+
+
+#: Columns of the sums.
+TARGET, ALPHA, SQUARES, DISTANCE = range(4)
+N_SUMS = 4
 
 
 @dataclass
@@ -102,41 +110,45 @@ class DualState:
 
     Attributes
     ----------
-    alpha, change : dict of int to list of ndarray
-        Dual variables of each problem, block by block, and their last change.
-    norms : list of ndarray
-        Squared norms of the rows.
+    alpha : dict of int to list of ndarray
+        Dual variables of each problem, block by block.
     slack : dict of int to float
         What a row at its bound must exceed to be shrunk away.
+    metric, inverse : ndarray of shape (n_features,)
+        The shard's part of the metric, and its inverse; zero for columns that never occur.
+    bias : float
+        The intercept's entry, times the square of the value of its column.
+    norms : list of ndarray
+        Squared norms of the rows in that metric.
     """
 
     alpha: dict[int, list[np.ndarray]]
-    change: dict[int, list[np.ndarray]]
-    norms: list[np.ndarray]
     slack: dict[int, float]
+    metric: np.ndarray
+    inverse: np.ndarray
+    bias: float
+    norms: list[np.ndarray]
 
 
 def dual_round(shard: Shard, state: DualState | None, ask: DualAsk) -> tuple[DualState, DualSums]:
-    """Take the step, evaluate, and improve the dual variables of the shard's own rows."""
-    state = _fresh(shard) if state is None else state
+    """Evaluate, and improve the dual variables of the shard's own rows."""
+    if state is None:
+        assert ask.shape is not None, "the driver sends the metric to those who begin"
+        shape = ask.shape * (shard.n_rows / ask.n_rows)
+        state = _fresh(shard, shape, ask.scaling, ask.columns)
     # A repeated round starts from the state before it: that is left as it is.
-    after = DualState(dict(state.alpha), dict(state.change), state.norms, dict(state.slack))
+    after = replace(state, alpha=dict(state.alpha), slack=dict(state.slack))
     n_problems, p = len(ask.coef), shard.blocks[0].n_features
     total = DualSums(
-        np.zeros((n_problems, p)),
-        np.zeros(n_problems),
-        np.zeros((n_problems, kernel.N_SUMS)),
-        np.zeros((n_problems, 3)),
+        np.zeros((n_problems, p)), np.zeros(n_problems), np.zeros((n_problems, N_SUMS))
     )
     for at, number in enumerate(ask.numbers):
-        if number in state.change and ask.step[at] > 0.0:
-            pairs = zip(state.alpha[number], state.change[number], strict=True)
-            after.alpha[number] = [
-                np.maximum(alpha + ask.step[at] * change, 0.0) for alpha, change in pairs
-            ]
-        elif number not in state.alpha:
+        if number not in after.alpha:
             after.alpha[number] = [np.zeros(block.n_rows) for block in shard.blocks]
-        _improve(shard, after, ask, at, total)
+        if ask.n_epochs:
+            _improve(shard, after, ask, at, total)
+        else:
+            _gather(shard, after, ask, at, total)
     if ask.columns is not None:
         total = replace(total, move=total.move[:, ask.columns])
     return after, total
@@ -152,71 +164,81 @@ def local_solutions(shard: Shard, ask: DualAsk) -> np.ndarray:
         nodes' mean.
     """
     share = shard.n_rows / ask.n_rows
-    _, found = dual_round(shard, None, replace(ask, cost=ask.cost / share))
+    p = shard.blocks[0].n_features
+    alone = replace(ask, shape=np.ones(p + 1), n_rows=shard.n_rows, cost=ask.cost / share)
+    _, found = dual_round(
+        shard, None, replace(alone, columns=None, coef=np.zeros((len(ask.coef), p)))
+    )
     whole = np.column_stack([found.move, found.move_intercept])
+    if ask.columns is not None:
+        whole = whole[:, np.append(ask.columns, p)]
     return (share * whole).astype(np.float32)
 
 
-def _fresh(shard: Shard) -> DualState:
+def _fresh(
+    shard: Shard, shape: np.ndarray, scaling: float, columns: np.ndarray | None
+) -> DualState:
+    metric = spread(shape[:-1], columns, shard.blocks[0].n_features)
+    inverse = np.divide(1.0, metric, out=np.zeros_like(metric), where=metric > 0.0)
+    bias = scaling**2 / float(shape[-1])
     norms = []
     for block in shard.blocks:
         norm = np.empty(block.n_rows)
         if block.is_sparse:
-            kernel.sparse_norms(block.X.data, block.X.indptr, norm)
+            kernel.sparse_norms(block.X.data, block.X.indices, block.X.indptr, inverse, norm)
         else:
-            kernel.dense_norms(block.X, norm)
+            kernel.dense_norms(block.X, inverse, norm)
         if not np.isfinite(norm).all():
             raise ValueError(
                 describe_nonfinite(block)
                 or "Input X contains values so large that their squares overflow; scale the "
                 "columns first, for example with sklearn.preprocessing.StandardScaler."
             )
-        norms.append(norm)
-    return DualState({}, {}, norms, {})
+        norms.append(norm + bias)
+    return DualState({}, {}, metric, inverse, bias, norms)
 
 
 def _improve(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualSums) -> None:
-    number = ask.numbers[at]
-    if ask.n_epochs == 0:
-        _gather(shard, state, ask, at, total)
-        return
-    start = spread(ask.coef[at], ask.columns, shard.blocks[0].n_features)
-    w, b = start.copy(), float(ask.intercept[at])
-    slack = state.slack.get(number, np.inf)
-    worst, changes = 0.0, []
+    number, factor = ask.numbers[at], 1.0 / float(ask.stiffness[at])
+    p = shard.blocks[0].n_features
+    agreed, intercept = spread(ask.coef[at], ask.columns, p), float(ask.intercept[at])
+    start = agreed + spread(ask.ahead[at], ask.columns, p)
+    start_intercept = intercept + float(ask.ahead_intercept[at])
+    w, b = start.copy(), start_intercept
+    slack, worst, sums = state.slack.get(number, np.inf), 0.0, total.sums[at]
+    news = []
     for position, block in enumerate(shard.blocks):
         alpha = state.alpha[number][position]
         sign, cost = _labels(block, ask, at)
-        f = np.empty(block.n_rows)
-        active = np.empty(block.n_rows, np.intp)
-        _margins(block, start, float(ask.intercept[at]), f)
-        n_active, violation = kernel.begin(
-            f, sign, cost, ask.squared, alpha, slack, active, total.sums[at]
-        )
+        f, active = np.empty(block.n_rows), np.empty(block.n_rows, np.intp)
+        _margins(block, agreed, intercept, f)
+        n_active, violation, target = kernel.begin(f, sign, cost, ask.squared, alpha, slack, active)
         worst = max(worst, violation)
         new = alpha.copy()
         seed = (ask.seed * 1_000_003 + shard.number * 8191 + position * 131 + number) * 2 + 1
         arguments = (
-            sign, cost, state.norms[position], ask.squared, ask.scaling, ask.sigma, new, active,
-            n_active, ask.n_epochs, np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64), w, b,
+            sign, cost, state.norms[position], ask.squared, state.bias, state.inverse, factor, new,
+            active, n_active, ask.n_epochs, np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64), w, b,
         )  # fmt: skip
         if block.is_sparse:
             X = block.X
             b = kernel.sparse_epochs(X.data, X.indices, X.indptr, *arguments)
         else:
             b = kernel.dense_epochs(block.X, *arguments)
-        change = new - alpha
-        changes.append(change)
-        total.line[at, 0] += change.sum()
+        news.append(new)
+        sums[TARGET] += target
+        sums[ALPHA] += new.sum()
         if ask.squared:
-            weight = np.divide(change, 4.0 * cost, out=np.zeros_like(change), where=cost > 0.0)
-            total.line[at, 1] += 2.0 * float(weight @ alpha)
-            total.line[at, 2] += float(weight @ change)
-    state.change[number] = changes
+            weight = np.divide(new, 4.0 * cost, out=np.zeros_like(new), where=cost > 0.0)
+            sums[SQUARES] += float(weight @ new)
+    state.alpha[number] = news
     # A row that is further at its bound than any other is off it is not going to leave soon.
     state.slack[number] = max(worst, 1e-12)
-    total.move[at] += (w - start) / ask.sigma
-    total.move_intercept[at] += (b - ask.intercept[at]) / ask.sigma
+    total.move[at] += (w - start) * (state.metric / factor)
+    sums[DISTANCE] += float(((w - agreed) ** 2 * state.metric).sum())
+    if state.bias > 0.0:
+        total.move_intercept[at] += ask.scaling**2 * (b - start_intercept) / (factor * state.bias)
+        sums[DISTANCE] += (b - intercept) ** 2 / state.bias
 
 
 def _gather(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualSums) -> None:
@@ -226,7 +248,6 @@ def _gather(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualSu
         sign, _ = _labels(block, ask, at)
         total.move[at] += block.X.T @ (alpha * sign)
         total.move_intercept[at] += ask.scaling**2 * float(alpha @ sign)
-    state.change[number] = [np.zeros_like(alpha) for alpha in state.alpha[number]]
     state.slack[number] = np.inf
 
 

@@ -11,10 +11,6 @@ import numpy as np
 from dask_dml.kernels.rows import jit
 from dask_dml.kernels.svm_sparse import entries
 
-#: Columns of the sums that `begin` adds to.
-TARGET, ALPHA, SQUARES = range(3)
-N_SUMS = 3
-
 #: Rows that are shuffled among each other.  Groups are shuffled, too; a full shuffle of the rows
 #: would wait for memory at every row.
 GROUP = 64
@@ -42,36 +38,35 @@ def sparse_margins(data, indices, indptr, w, b, f):
 
 
 @jit
-def dense_norms(X, norms):
-    """Write the squared norms of the rows."""
+def dense_norms(X, inverse, norms):
+    """Write the squared norms of the rows, in the metric whose inverse is given."""
     for i in range(X.shape[0]):
         total = 0.0
         for j in range(X.shape[1]):
-            total += np.float64(X[i, j]) * X[i, j]
+            total += inverse[j] * np.float64(X[i, j]) * X[i, j]
         norms[i] = total
 
 
 @jit
-def sparse_norms(data, indptr, norms):
-    """Write the squared norms of the rows."""
+def sparse_norms(data, indices, indptr, inverse, norms):
+    """Write the squared norms of the rows, in the metric whose inverse is given."""
     for i in range(norms.shape[0]):
         total = 0.0
         for at in entries(indptr, i):
-            total += np.float64(data[at]) * data[at]
+            total += inverse[np.uint64(indices[at])] * np.float64(data[at]) * data[at]
         norms[i] = total
 
 
 @jit
-def begin(f, sign, cost, squared, alpha, slack, active, sums):
-    """Add the sums of loss and dual variables; list the rows that are worth a visit.
+def begin(f, sign, cost, squared, alpha, slack, active):
+    """List the rows that are worth a visit.
 
     Rows whose dual variable lies at a bound, and whose gradient pushes it there by more than
-    ``slack``, are shrunk away.  Returns the number of rows in ``active`` and the largest
-    violation of the optimality conditions.
+    ``slack``, are shrunk away.  Returns the number of rows in ``active``, the largest violation
+    of the optimality conditions, and the sum of the losses.
     """
     n_active = 0
-    worst = 0.0
-    target = alphas = squares = 0.0
+    worst = target = 0.0
     for i in range(f.shape[0]):
         c = cost[i]
         if c <= 0.0:
@@ -80,10 +75,8 @@ def begin(f, sign, cost, squared, alpha, slack, active, sums):
         excess = max(t, 0.0)
         target += c * (excess * excess if squared else excess)
         a = alpha[i]
-        alphas += a
         gradient = -t
         if squared:
-            squares += 0.25 * a * a / c
             gradient += 0.5 * a / c
         if a <= 0.0:
             if gradient > slack:
@@ -96,10 +89,7 @@ def begin(f, sign, cost, squared, alpha, slack, active, sums):
         worst = max(worst, abs(gradient))
         active[n_active] = i
         n_active += 1
-    sums[TARGET] += target
-    sums[ALPHA] += alphas
-    sums[SQUARES] += squares
-    return n_active, worst
+    return n_active, worst, target
 
 
 @jit
@@ -142,12 +132,13 @@ def _moved(gradient, a, c, norm, squared):
 
 @jit
 def dense_epochs(
-    X, sign, cost, norms, squared, scaling, sigma, alpha, active, n, n_epochs, seed, w, b
+    X, sign, cost, norms, squared, bias, inverse, factor, alpha, active, n, n_epochs, seed, w, b
 ):
     """Visit the active rows of a dense block some times; return the intercept.
 
-    ``alpha`` and ``w`` are changed.  ``b`` is the intercept, and ``scaling`` the value of its
-    column.  ``sigma`` multiplies every change of ``w`` and ``b``.
+    ``alpha``, ``w`` and the intercept ``b`` are changed: ``w`` by ``factor * inverse * x_i`` and
+    ``b`` by ``factor * bias`` for every unit that ``alpha_i y_i`` grows.  ``norms`` are the
+    rows' squared norms without ``factor``, the part of the intercept included.
     """
     state = np.uint64(seed) | np.uint64(1)
     for _ in range(n_epochs):
@@ -162,21 +153,20 @@ def dense_epochs(
                 gradient = sign[i] * (f + b) - 1.0
                 if squared:
                     gradient += 0.5 * alpha[i] / cost[i]
-                norm = sigma * (norms[i] + scaling * scaling)
-                new = _moved(gradient, alpha[i], cost[i], norm, squared)
-                change = sigma * (new - alpha[i]) * sign[i]
+                new = _moved(gradient, alpha[i], cost[i], factor * norms[i], squared)
+                change = factor * (new - alpha[i]) * sign[i]
                 if change != 0.0:
                     alpha[i] = new
-                    b += scaling * scaling * change
+                    b += bias * change
                     for j in range(row.shape[0]):
-                        w[j] += change * row[j]
+                        w[j] += change * inverse[j] * row[j]
     return b
 
 
 @jit
 def sparse_epochs(
-    data, indices, indptr, sign, cost, norms, squared, scaling, sigma, alpha, active, n, n_epochs,
-    seed, w, b,
+    data, indices, indptr, sign, cost, norms, squared, bias, inverse, factor, alpha, active, n,
+    n_epochs, seed, w, b,
 ):  # fmt: skip
     """Visit the active rows of a CSR block some times; the twin of `dense_epochs`."""
     state = np.uint64(seed) | np.uint64(1)
@@ -191,12 +181,12 @@ def sparse_epochs(
                 gradient = sign[i] * (f + b) - 1.0
                 if squared:
                     gradient += 0.5 * alpha[i] / cost[i]
-                norm = sigma * (norms[i] + scaling * scaling)
-                new = _moved(gradient, alpha[i], cost[i], norm, squared)
-                change = sigma * (new - alpha[i]) * sign[i]
+                new = _moved(gradient, alpha[i], cost[i], factor * norms[i], squared)
+                change = factor * (new - alpha[i]) * sign[i]
                 if change != 0.0:
                     alpha[i] = new
-                    b += scaling * scaling * change
+                    b += bias * change
                     for k in entries(indptr, i):
-                        w[np.uint64(indices[k])] += change * data[k]
+                        j = np.uint64(indices[k])
+                        w[j] += change * inverse[j] * data[k]
     return b

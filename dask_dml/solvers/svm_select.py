@@ -12,7 +12,7 @@ from dask_dml.blocks import Block
 from dask_dml.penalties import ElasticNet
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Limits, Outcome, minimise
-from dask_dml.solvers.svm_dual import DualObjective, DualStep
+from dask_dml.solvers.svm_dual import DualObjective, DualStep, consensus_metric
 from dask_dml.solvers.svm_newton import DENSE_COLUMNS, MAX_COLUMNS, SvmNewtonStep
 from dask_dml.solvers.svm_sample import fetch_sample, sample_share
 from dask_dml.svm_dual_passes import count_dual_support
@@ -27,8 +27,6 @@ FIRST_WIDTH = 2.0
 WARM_WIDTH = 0.1
 #: First width after a sample, relative to the distance that its optimum is from that of all rows.
 START_WIDTH = 0.4
-#: What nodes of the dual solver multiply their own changes by where rows are sparse.
-SPARSE_SIGMA = 1.25
 #: Visits of its own rows by every node for a start, and the first width after it.
 LOCAL_EPOCHS, LOCAL_WIDTH = 5, 0.5
 #: Share of the columns that may occur for the others to be left out.
@@ -221,11 +219,13 @@ def _without_unused(task: Task, squares: np.ndarray | None) -> tuple[Task, Colum
 def _solve_dual(
     rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
 ) -> Solution:
-    # Rows of text share their most frequent words; dense rows have no such common direction.
-    sigma = SPARSE_SIGMA if task.sparse and len(rounds.shard_rows) > 1 else 1.0
+    squares = columns.squares
+    if squares is None:
+        squares = rounds.map_reduce(column_squares) / task.weight
+    shape = consensus_metric(batch, task.weight * squares, sum(rounds.shard_rows))
     # The loop takes any objective whose answers suit its steps.
-    objective: Any = DualObjective(rounds, batch, task.seed, sigma, columns=columns.used)
-    steps: list[Any] = [DualStep(problem, task.n_features) for problem in batch]
+    objective: Any = DualObjective(rounds, batch, shape, task.seed, columns=columns.used)
+    steps: list[Any] = [DualStep(problem, shape) for problem in batch]
     outcomes = minimise(objective, steps, task.limits)
     n_support = rounds.update(count_dual_support, task.labels)
     return Solution(
@@ -287,8 +287,9 @@ def _start(rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Colu
     if task.coef is not None and task.intercept is not None:
         return task.coef, task.intercept, np.full(len(batch), WARM_WIDTH)
     if task.n_features > MAX_COLUMNS and not task.l1:
-        local = DualObjective(rounds, batch, task.seed, n_epochs=LOCAL_EPOCHS, columns=columns.used)
-        found = local.local_solutions(task.n_features)
+        shape = np.ones(task.n_features + 1)
+        local = DualObjective(rounds, batch, shape, task.seed, LOCAL_EPOCHS, columns.used)
+        found = local.local_solutions()
         coef = np.ascontiguousarray(found[:, :-1])
         intercept = found[:, -1] if task.scaling > 0.0 else np.zeros(len(batch))
         return coef, intercept, np.full(len(batch), LOCAL_WIDTH)

@@ -13,7 +13,7 @@ from dask_dml.penalties import ElasticNet
 from dask_dml.rounds import StateLost
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.solvers.base import Limits, minimise
-from dask_dml.solvers.svm_dual import DualObjective, DualStep
+from dask_dml.solvers.svm_dual import DualObjective, DualStep, consensus_metric
 from dask_dml.svm_problems import MarginProblem
 
 
@@ -28,8 +28,9 @@ def solve(X, y, n_shards, *, squared=False, C=1e-3, tol=1e-6, rounds=LocalRounds
     shards = make_shards([frozen(X, y[:, None], None, ())], n_shards, 1)
     problem = MarginProblem(1.0, (C, C), squared, ElasticNet(l2=1.0), 1.0)
     with rounds(shards) as data:
-        steps = [DualStep(problem, X.shape[1])]
-        (outcome,) = minimise(DualObjective(data, [problem]), steps, Limits(1000, tol))
+        shape = consensus_metric([problem], (X**2).sum(axis=0), len(X))
+        steps = [DualStep(problem, shape)]
+        (outcome,) = minimise(DualObjective(data, [problem], shape), steps, Limits(1000, tol))
         return outcome, data.n_rounds
 
 
@@ -49,8 +50,23 @@ def test_agrees_with_newton(loss, C):
 
 def test_rounds_do_not_grow_with_nodes():
     X, y = table()
-    few, many = (solve(X, y, n)[1] for n in (2, 32))
+    few, many = (solve(X, y, n, squared=True)[1] for n in (2, 32))
     assert many <= 1.5 * few
+    # The hinge's kinks hold the solution of a node with few rows in place.
+    X, y = table(20_000)
+    few, many = (solve(X, y, n)[1] for n in (2, 32))
+    assert few <= 30
+    assert many <= 60
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_many_rows_and_little_penalty(squared):
+    """Nodes that trust their own rows only would need as many rounds as there are rows."""
+    X, y = table(8000)
+    X *= np.geomspace(1.0, 10.0, 10)
+    outcome, n_rounds = solve(X, y, 4, squared=squared, C=1.0)
+    assert outcome.converged
+    assert n_rounds <= (60 if squared else 200)
 
 
 def test_the_gap_is_a_bound_on_the_way():
