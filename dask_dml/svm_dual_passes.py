@@ -39,7 +39,10 @@ class DualAsk:
     ahead_intercept : ndarray of shape (n_problems,)
         The same of the intercept.
     stiffness : ndarray of shape (n_problems,)
-        Factor of the metric that holds a node's solution to what has been agreed on.
+        Factor of the metric that holds a node's solution to where it begins; infinite where
+        that is the penalty itself, as if all other nodes stood still.
+    step : ndarray of shape (n_problems,)
+        Share of the last change of the dual variables that is kept.
     shape : ndarray of shape (n_features + 1,) or None
         The metric, a diagonal, intercept last; None where the nodes have been told.
     n_rows : int
@@ -64,6 +67,7 @@ class DualAsk:
     ahead: np.ndarray
     ahead_intercept: np.ndarray
     stiffness: np.ndarray
+    step: np.ndarray
     shape: np.ndarray | None
     n_rows: int
     n_epochs: int
@@ -81,10 +85,11 @@ class DualSums:
         Change of ``sum_i alpha_i y_i x_i``.
     move_intercept : ndarray of shape (n_problems,)
         Change of what belongs to it as an intercept.
-    sums : ndarray of shape (n_problems, 4)
-        Loss at the agreed coefficients; of the new dual variables the sum and that of the
-        squares over four costs; and the squared distance of the nodes' solutions from the
-        agreed coefficients, in the metric.
+    sums : ndarray of shape (n_problems, 7)
+        Loss at the agreed coefficients; ``sum alpha`` before the change, and its change;
+        ``sum alpha**2 / (4 C)`` before the change, and the coefficients of the first and second
+        power of the share of the change that is kept; and the squared distance of the nodes'
+        solutions from the agreed coefficients, in the metric.
     """
 
     move: np.ndarray
@@ -100,8 +105,8 @@ class DualSums:
 
 
 #: Columns of the sums.
-TARGET, ALPHA, SQUARES, DISTANCE = range(4)
-N_SUMS = 4
+TARGET, ALPHA, RISE, SQUARES, SQUARES_FIRST, SQUARES_SECOND, DISTANCE = range(7)
+N_SUMS = 7
 
 
 @dataclass
@@ -110,21 +115,36 @@ class DualState:
 
     Attributes
     ----------
-    alpha : dict of int to list of ndarray
-        Dual variables of each problem, block by block.
+    alpha, change : dict of int to list of ndarray
+        Dual variables of each problem, block by block, and their last change.
     slack : dict of int to float
         What a row at its bound must exceed to be shrunk away.
-    metric, inverse : ndarray of shape (n_features,)
-        The shard's part of the metric, and its inverse; zero for columns that never occur.
-    bias : float
-        The intercept's entry, times the square of the value of its column.
-    norms : list of ndarray
-        Squared norms of the rows in that metric.
+    consensus, penalty : Metric
+        What holds the node to where it begins, see `DualAsk.stiffness`.
     """
 
     alpha: dict[int, list[np.ndarray]]
+    change: dict[int, list[np.ndarray]]
     slack: dict[int, float]
-    metric: np.ndarray
+    consensus: Metric
+    penalty: Metric
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A diagonal metric of coefficients.
+
+    Attributes
+    ----------
+    diagonal, inverse : ndarray of shape (n_features,)
+        The metric, and its inverse; zero for columns that never occur.
+    bias : float
+        The inverse's entry for the intercept, times the square of the value of its column.
+    norms : list of ndarray
+        Squared norms of the rows in the inverse metric, block by block.
+    """
+
+    diagonal: np.ndarray
     inverse: np.ndarray
     bias: float
     norms: list[np.ndarray]
@@ -135,9 +155,13 @@ def dual_round(shard: Shard, state: DualState | None, ask: DualAsk) -> tuple[Dua
     if state is None:
         assert ask.shape is not None, "the driver sends the metric to those who begin"
         shape = ask.shape * (shard.n_rows / ask.n_rows)
-        state = _fresh(shard, shape, ask.scaling, ask.columns)
+        consensus = _metric(shard, shape, ask.scaling, ask.columns)
+        penalty = _metric(shard, np.ones(len(shape)), ask.scaling, ask.columns)
+        state = DualState({}, {}, {}, consensus, penalty)
     # A repeated round starts from the state before it: that is left as it is.
-    after = replace(state, alpha=dict(state.alpha), slack=dict(state.slack))
+    after = replace(
+        state, alpha=dict(state.alpha), change=dict(state.change), slack=dict(state.slack)
+    )
     n_problems, p = len(ask.coef), shard.blocks[0].n_features
     total = DualSums(
         np.zeros((n_problems, p)), np.zeros(n_problems), np.zeros((n_problems, N_SUMS))
@@ -145,6 +169,11 @@ def dual_round(shard: Shard, state: DualState | None, ask: DualAsk) -> tuple[Dua
     for at, number in enumerate(ask.numbers):
         if number not in after.alpha:
             after.alpha[number] = [np.zeros(block.n_rows) for block in shard.blocks]
+        elif ask.step[at] > 0.0:
+            pairs = zip(state.alpha[number], state.change[number], strict=True)
+            after.alpha[number] = [
+                np.maximum(alpha + ask.step[at] * change, 0.0) for alpha, change in pairs
+            ]
         if ask.n_epochs:
             _improve(shard, after, ask, at, total)
         else:
@@ -175,11 +204,9 @@ def local_solutions(shard: Shard, ask: DualAsk) -> np.ndarray:
     return (share * whole).astype(np.float32)
 
 
-def _fresh(
-    shard: Shard, shape: np.ndarray, scaling: float, columns: np.ndarray | None
-) -> DualState:
-    metric = spread(shape[:-1], columns, shard.blocks[0].n_features)
-    inverse = np.divide(1.0, metric, out=np.zeros_like(metric), where=metric > 0.0)
+def _metric(shard: Shard, shape: np.ndarray, scaling: float, columns: np.ndarray | None) -> Metric:
+    diagonal = spread(shape[:-1], columns, shard.blocks[0].n_features)
+    inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0.0)
     bias = scaling**2 / float(shape[-1])
     norms = []
     for block in shard.blocks:
@@ -195,18 +222,20 @@ def _fresh(
                 "columns first, for example with sklearn.preprocessing.StandardScaler."
             )
         norms.append(norm + bias)
-    return DualState({}, {}, metric, inverse, bias, norms)
+    return Metric(diagonal, inverse, bias, norms)
 
 
 def _improve(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualSums) -> None:
-    number, factor = ask.numbers[at], 1.0 / float(ask.stiffness[at])
+    number, factor, metric = ask.numbers[at], 1.0 / float(ask.stiffness[at]), state.consensus
+    if factor == 0.0:
+        factor, metric = 1.0, state.penalty
     p = shard.blocks[0].n_features
     agreed, intercept = spread(ask.coef[at], ask.columns, p), float(ask.intercept[at])
     start = agreed + spread(ask.ahead[at], ask.columns, p)
     start_intercept = intercept + float(ask.ahead_intercept[at])
     w, b = start.copy(), start_intercept
     slack, worst, sums = state.slack.get(number, np.inf), 0.0, total.sums[at]
-    news = []
+    changes = []
     for position, block in enumerate(shard.blocks):
         alpha = state.alpha[number][position]
         sign, cost = _labels(block, ask, at)
@@ -217,28 +246,32 @@ def _improve(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualS
         new = alpha.copy()
         seed = (ask.seed * 1_000_003 + shard.number * 8191 + position * 131 + number) * 2 + 1
         arguments = (
-            sign, cost, state.norms[position], ask.squared, state.bias, state.inverse, factor, new,
-            active, n_active, ask.n_epochs, np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64), w, b,
+            sign, cost, metric.norms[position], ask.squared, metric.bias, metric.inverse, factor,
+            new, active, n_active, ask.n_epochs, np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64), w, b,
         )  # fmt: skip
         if block.is_sparse:
             X = block.X
             b = kernel.sparse_epochs(X.data, X.indices, X.indptr, *arguments)
         else:
             b = kernel.dense_epochs(block.X, *arguments)
-        news.append(new)
-        sums[TARGET] += target
-        sums[ALPHA] += new.sum()
+        change = new - alpha
+        changes.append(change)
+        sums[[TARGET, ALPHA, RISE]] += target, alpha.sum(), change.sum()
         if ask.squared:
-            weight = np.divide(new, 4.0 * cost, out=np.zeros_like(new), where=cost > 0.0)
-            sums[SQUARES] += float(weight @ new)
-    state.alpha[number] = news
+            old, rise = (
+                np.divide(part, 4.0 * cost, out=np.zeros_like(part), where=cost > 0.0)
+                for part in (alpha, change)
+            )
+            sums[SQUARES] += float(old @ alpha)
+            sums[[SQUARES_FIRST, SQUARES_SECOND]] += 2.0 * float(old @ change), float(rise @ change)
+    state.change[number] = changes
     # A row that is further at its bound than any other is off it is not going to leave soon.
     state.slack[number] = max(worst, 1e-12)
-    total.move[at] += (w - start) * (state.metric / factor)
-    sums[DISTANCE] += float(((w - agreed) ** 2 * state.metric).sum())
-    if state.bias > 0.0:
-        total.move_intercept[at] += ask.scaling**2 * (b - start_intercept) / (factor * state.bias)
-        sums[DISTANCE] += (b - intercept) ** 2 / state.bias
+    total.move[at] += (w - start) * (metric.diagonal / factor)
+    sums[DISTANCE] += float(((w - agreed) ** 2 * metric.diagonal).sum())
+    if metric.bias > 0.0:
+        total.move_intercept[at] += ask.scaling**2 * (b - start_intercept) / (factor * metric.bias)
+        sums[DISTANCE] += (b - intercept) ** 2 / metric.bias
 
 
 def _gather(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualSums) -> None:
@@ -248,6 +281,7 @@ def _gather(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualSu
         sign, _ = _labels(block, ask, at)
         total.move[at] += block.X.T @ (alpha * sign)
         total.move_intercept[at] += ask.scaling**2 * float(alpha @ sign)
+    state.change[number] = [np.zeros_like(alpha) for alpha in state.alpha[number]]
     state.slack[number] = np.inf
 
 
@@ -270,6 +304,7 @@ def count_dual_support(
 ) -> tuple[DualState | None, np.ndarray]:
     """Return how many rows of each class have a dual variable above zero in some problem."""
     counts = np.zeros(len(classes))
+    # Of the variables before their last change, which are no worse a solution.
     if state is not None:
         for position, block in enumerate(shard.blocks):
             used = np.zeros(block.n_rows, bool)

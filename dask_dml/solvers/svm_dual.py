@@ -1,14 +1,22 @@
-"""Dual coordinate descent on every node, and a consensus of the nodes.
+"""Dual coordinate descent on every node, merged in one of two ways.
 
-C. Zhang, H. Lee and K. G. Shin, *Efficient distributed linear classification algorithms via the
-alternating direction method of multipliers*, AISTATS 2012.  The nodes agree on coefficients z.
-Each solves the problem of its own rows by dual coordinate descent, held to z by a quadratic; the
-change of ``u = sum_i alpha_i y_i x_i`` that this makes is all that a node sends.  The new z is
-on the way from the old one to u, and the nodes begin the next round as far beyond it as z has
+Every node improves the dual variables of its own rows, from coefficients that all share; the
+change of ``u = sum_i alpha_i y_i x_i`` that this makes is all that it sends.
+
+*Descent* (C.-P. Lee and D. Roth, *Distributed box-constrained quadratic optimization for dual
+linear SVM*, ICML 2015): the coefficients are u, nodes work as if the others stood still, and the
+dual objective along the joint change is a parabola, whose best point is taken.  It never goes
+uphill, whatever the number of nodes; but where rows are many, or C is large, a node trusts its
+own rows so much that the sum of all changes has to be cut to almost nothing.
+
+*Consensus* (C. Zhang, H. Lee and K. G. Shin, *Efficient distributed linear classification
+algorithms via the alternating direction method of multipliers*, AISTATS 2012): the nodes agree
+on coefficients z, and each is held to z by a quadratic as stiff as its own loss.  The new z is on
+the way from the old one to u, and the nodes begin the next round as far beyond it as z has
 moved: that is what the multipliers of the method amount to, so that nobody need keep them.
 
-Without the quadratic, a node would trust its own rows as if there were no others, and the
-changes would have to be cut the more, the more rows (or the larger C) there are.
+Descent goes first where the hinge loss of a node's rows bends less than the penalty, otherwise
+consensus; where one of them hardly closes the gap any more, the other has its turn.
 """
 
 from __future__ import annotations
@@ -22,7 +30,10 @@ from dask_dml.rounds.base import Rounds, StateLost
 from dask_dml.svm_dual_passes import (
     ALPHA,
     DISTANCE,
+    RISE,
     SQUARES,
+    SQUARES_FIRST,
+    SQUARES_SECOND,
     TARGET,
     DualAsk,
     DualSums,
@@ -34,7 +45,12 @@ from dask_dml.svm_problems import MarginProblem
 #: Visits of every row between two exchanges.
 N_EPOCHS = 3
 #: Rounds in a row without progress after which a problem is given up.
-PATIENCE = 50
+PATIENCE = 100
+#: Rounds of one kind before it may be given up for the other, and by how much the logarithm of
+#: the gap must have fallen in these for it to go on.
+TRIAL, SLOW = 8, 0.03
+#: Curvature of a node's loss, relative to the penalty's, up to which descent goes first.
+WEAK = 0.5
 #: Metric of the consensus: share of the curvature that a column would have if every row counted.
 CURVATURE = 0.3
 #: By how much the nodes' distance from the consensus, and that which it moves, may differ before
@@ -57,7 +73,9 @@ class DualQuery:
     ahead_intercept : float
         The same of the intercept.
     stiffness : float
-        Factor of the metric.
+        Factor of the metric of the consensus; infinite for a descent.
+    step : float
+        Share of the last change of the dual variables that is kept.
     """
 
     coef: np.ndarray
@@ -65,6 +83,7 @@ class DualQuery:
     ahead: np.ndarray
     ahead_intercept: float = 0.0
     stiffness: float = 1.0
+    step: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,17 +95,15 @@ class DualEvaluation:
     query : DualQuery
         The point.
     objective, bound : float
-        Objective there, and the objective of the new dual variables.
+        Objective there, and that of the dual variables with the best share of their change.
     relative_gap : float
         Their distance relative to the bound.
     slack : float
         Zero: nothing is smoothed.
-    effect : ndarray of shape (n_features,)
-        ``sum_i alpha_i y_i x_i`` of the new dual variables.
-    effect_intercept : float
-        The intercept that belongs to it.
-    move : ndarray of shape (n_features + 1,)
-        Where the mean of the nodes' solutions is, seen from the point; intercept last.
+    best : float
+        The best share.
+    effect, rise : ndarray of shape (n_features + 1,)
+        ``sum_i alpha_i y_i x_i`` before the change, and its change; intercept last.
     distance : float
         Mean squared distance of the nodes' solutions from the point, in the metric.
     """
@@ -96,14 +113,16 @@ class DualEvaluation:
     bound: float
     relative_gap: float
     slack: float
+    best: float
     effect: np.ndarray
-    effect_intercept: float
-    move: np.ndarray
+    rise: np.ndarray
     distance: float
 
 
-def consensus_metric(problems: list[MarginProblem], squares: np.ndarray, n_rows: int) -> np.ndarray:
-    """Return the metric by which the nodes are held to the consensus, intercept last.
+def plan_dual(
+    problems: list[MarginProblem], squares: np.ndarray, shard_rows: tuple[int, ...]
+) -> tuple[np.ndarray, bool]:
+    """Return the metric of the consensus, and whether to begin with descent instead.
 
     Parameters
     ----------
@@ -111,14 +130,24 @@ def consensus_metric(problems: list[MarginProblem], squares: np.ndarray, n_rows:
         The batch.
     squares : ndarray of shape (n_features,)
         Weighted sums of squares of the columns.
-    n_rows : int
-        Sum of the weights, about.
+    shard_rows : tuple of int
+        Rows of each node.
+
+    Returns
+    -------
+    shape : ndarray of shape (n_features + 1,)
+        A diagonal, intercept last.
+    descends : bool
+        Whether the hinge loss of a node's rows bends less than the penalty.
     """
+    n_rows = sum(shard_rows)
     cost = np.mean([np.sqrt(problem.cost[0] * problem.cost[1]) for problem in problems])
-    # With as many columns as rows no node learns anything of a column that others do not know.
-    share = CURVATURE * max(0.0, 1.0 - len(squares) / max(n_rows, 1))
     scaling = problems[0].scaling if not problems[0].free else 1.0
-    return np.asarray(1.0 + share * cost * np.append(squares, scaling**2 * n_rows))
+    bends = CURVATURE * cost * np.append(squares, scaling**2 * n_rows)
+    # With as many columns as rows no node learns anything of a column that others do not know.
+    share = max(0.0, 1.0 - len(squares) / n_rows)
+    weak = not problems[0].squared and bends.max() <= WEAK * len(shard_rows)
+    return 1.0 + share * bends, bool(weak)
 
 
 class DualObjective:
@@ -131,7 +160,7 @@ class DualObjective:
     problems : sequence of MarginProblem
         The batch.
     shape : ndarray of shape (n_features + 1,)
-        See `consensus_metric`.
+        See `plan_dual`.
     seed : int, default=0
         Of the order of the rows.
     n_epochs : int
@@ -157,26 +186,28 @@ class DualObjective:
         self.n_epochs = n_epochs
         self.columns = columns
         self._told = False
-        # What the dual variables of each problem amount to, intercept last.
-        self._effect = np.zeros((len(problems), len(shape)))
+        # What the dual variables of each problem, and their last change, amount to.
+        self._effect, self._rise = np.zeros((2, len(problems), len(shape)))
 
     def evaluate(self, queries: Mapping[int, DualQuery]) -> dict[int, DualEvaluation]:
         """Answer the queries of several problems in one round."""
+        for number, query in queries.items():
+            self._effect[number] += query.step * self._rise[number]
         while True:
             try:
                 total = self._update(queries, self.n_epochs)
             except StateLost:
-                self._regain(queries)
+                queries = self._regain(queries)
             else:
                 break
         numbers = sorted(queries)
-        self._effect[numbers] += np.column_stack([total.move, total.move_intercept])
+        self._rise[numbers] = np.column_stack([total.move, total.move_intercept])
         return {
-            number: self._evaluation(number, queries[number], total, at)
+            number: self._evaluation(number, queries[number], total.sums[at])
             for at, number in enumerate(numbers)
         }
 
-    def _regain(self, queries: Mapping[int, DualQuery]) -> None:
+    def _regain(self, queries: Mapping[int, DualQuery]) -> dict[int, DualQuery]:
         """Find out what the dual variables that are left amount to.
 
         A worker took the others down; they begin at zero again.
@@ -187,8 +218,14 @@ class DualObjective:
                 total = self._update(queries, 0)
             except StateLost:
                 continue
-            self._effect[sorted(queries)] = np.column_stack([total.move, total.move_intercept])
-            return
+            break
+        left = dict(queries)
+        for at, number in enumerate(sorted(queries)):
+            self._effect[number] = np.append(total.move[at], total.move_intercept[at])
+            if np.isinf(queries[number].stiffness):
+                coef, intercept = total.move[at].copy(), float(total.move_intercept[at])
+                left[number] = replace(queries[number], coef=coef, intercept=intercept)
+        return left
 
     def _update(self, queries: Mapping[int, DualQuery], n_epochs: int) -> DualSums:
         total: DualSums = self.rounds.update(dual_round, self._ask(queries, n_epochs))
@@ -212,6 +249,7 @@ class DualObjective:
             ahead=np.array([query.ahead for query in asked]),
             ahead_intercept=np.array([query.ahead_intercept for query in asked]),
             stiffness=np.array([query.stiffness for query in asked]),
+            step=np.array([query.step for query in asked]),
             shape=None if self._told else self.shape,
             n_rows=sum(self.rounds.shard_rows),
             n_epochs=n_epochs,
@@ -227,31 +265,43 @@ class DualObjective:
         mean: np.ndarray = self.rounds.map_reduce(local_solutions, ask)
         return mean.astype(np.float64)
 
-    def _evaluation(
-        self, number: int, query: DualQuery, total: DualSums, at: int
-    ) -> DualEvaluation:
-        problem, sums = self.problems[number], total.sums[at]
+    def _evaluation(self, number: int, query: DualQuery, sums: np.ndarray) -> DualEvaluation:
+        problem = self.problems[number]
         objective = float(sums[TARGET]) + problem.penalty_value(query.coef, query.intercept)
-        effect, effect_intercept = self._effect[number, :-1], float(self._effect[number, -1])
-        linear = float(sums[ALPHA])
-        quadratic = float(sums[SQUARES]) + problem.penalty_value(effect, effect_intercept)
-        # The best multiple of the dual variables that is feasible.
-        scale = linear / (2.0 * quadratic) if quadratic > 0.0 else 1.0
-        scale = scale if problem.squared else min(scale, 1.0)
-        bound = scale * linear - scale**2 * quadratic
-        moved = np.append(total.move[at], total.move_intercept[at])
-        ahead = np.append(query.ahead, query.ahead_intercept).astype(np.float64)
+        effect, rise = self._effect[number].copy(), self._rise[number].copy()
+        # The intercept is the product of its column's value and coefficient.
+        unit = np.append(np.ones(len(effect) - 1), _inverse_square(problem.scaling))
+        cross, square = float((unit * effect) @ rise), float((unit * rise) @ rise)
+        slope = float(sums[RISE] - sums[SQUARES_FIRST]) - cross
+        bend = square + 2.0 * float(sums[SQUARES_SECOND])
+        best = min(max(slope / bend, 0.0), 1.0) if bend > 0.0 else float(slope > 0.0)
+        bound = -np.inf
+        for step in (best, 1.0):
+            linear = float(sums[ALPHA] + step * sums[RISE])
+            quadratic = float(
+                sums[SQUARES] + step * sums[SQUARES_FIRST] + step**2 * sums[SQUARES_SECOND]
+            )
+            there = effect + step * rise
+            quadratic += 0.5 * float((unit * there) @ there)
+            # The best multiple of these that is feasible.
+            scale = linear / (2.0 * quadratic) if quadratic > 0.0 else 1.0
+            scale = scale if problem.squared else min(scale, 1.0)
+            bound = max(bound, scale * linear - scale**2 * quadratic)
         return DualEvaluation(
             query=query,
             objective=objective,
             bound=bound,
             relative_gap=max(objective - bound, 0.0) / bound if bound > 0.0 else np.inf,
             slack=0.0,
-            effect=effect.copy(),
-            effect_intercept=effect_intercept,
-            move=ahead + moved / (query.stiffness * self.shape),
+            best=best,
+            effect=effect,
+            rise=rise,
             distance=float(sums[DISTANCE]),
         )
+
+
+def _inverse_square(scaling: float) -> float:
+    return scaling**-2.0 if scaling > 0.0 else 0.0
 
 
 class DualStep:
@@ -262,43 +312,47 @@ class DualStep:
     problem : MarginProblem
         The problem.
     shape : ndarray of shape (n_features + 1,)
-        See `consensus_metric`.
+        See `plan_dual`.
+    descends : bool, default=False
+        Likewise.
     """
 
-    def __init__(self, problem: MarginProblem, shape: np.ndarray) -> None:
+    def __init__(self, problem: MarginProblem, shape: np.ndarray, descends: bool = False) -> None:
         self.problem = problem
         self.shape = shape
         n_features = len(shape) - 1
-        self.query = DualQuery(np.zeros(n_features), 0.0, np.zeros(n_features, np.float32))
+        self.query = DualQuery(
+            np.zeros(n_features),
+            0.0,
+            np.zeros(n_features, np.float32),
+            stiffness=np.inf if descends else 1.0,
+        )
         self.current: DualEvaluation
         self.n_iter = 0
         self.stalled = False
         self.optimality = np.inf
         # Distances in the metric are of the intercept's column's coefficient.
-        unit = problem.scaling if problem.scaling > 0.0 else 1.0
-        self._weights = shape * np.append(np.ones(n_features), unit**-2.0)
+        self._weights = shape * np.append(np.ones(n_features), _inverse_square(problem.scaling))
+        self._stiffness = 1.0
         self._waiting = 0
+        self._descends, self._left, self._mark = descends, TRIAL, np.inf
+        self._changes = 0
 
     def tell(self, evaluation: DualEvaluation) -> None:
         """Take the answer to ``query`` and set the next one."""
-        e = evaluation
         first = not hasattr(self, "current")
         self.n_iter += 0 if first else 1
-        best = e if first else self._best(e)
-        better = first or best.relative_gap < self.current.relative_gap
-        better = better or best.objective < self.current.objective
+        best = evaluation if first else self._best(evaluation)
+        better = first or best.bound > self.current.bound or best.objective < self.current.objective
         self._waiting = 0 if better else self._waiting + 1
         self.stalled = self._waiting > PATIENCE
         self.current = best
-        point = np.append(e.query.coef, e.query.intercept)
-        effect = np.append(e.effect, e.effect_intercept)
-        stiffness = e.query.stiffness
-        step = (effect - point) / (1.0 + stiffness * self.shape)
-        after = self._adjusted(e, step) if self.n_iter >= 2 else stiffness
-        point, ahead = point + step, (stiffness / after) * step
-        self.query = DualQuery(
-            point[:-1], float(point[-1]), ahead[:-1].astype(np.float32), float(ahead[-1]), after
-        )
+        descended = self._descends
+        self._take_turns()
+        if self._descends:
+            self.query = self._descent(evaluation, evaluation.best if descended else 1.0)
+        else:
+            self.query = self._consensus(evaluation, descended)
 
     def _best(self, e: DualEvaluation) -> DualEvaluation:
         """Return the best point so far, beside the best bound: neither need improve steadily."""
@@ -307,15 +361,55 @@ class DualStep:
         gap = max(best.objective - bound, 0.0) / bound if bound > 0.0 else np.inf
         return replace(best, bound=bound, relative_gap=gap)
 
-    def _adjusted(self, e: DualEvaluation, step: np.ndarray) -> float:
-        """Return the metric's next factor.
+    def _take_turns(self) -> None:
+        """Give up consensus for descent, or the reverse, where the gap hardly closes any more."""
+        gap = float(np.log(max(self.current.objective - self.current.bound, 1e-300)))
+        if self.n_iter == 0:
+            self._mark = gap
+            return
+        self._left -= 1
+        if self._left > 0 or self._changes == 2:
+            return
+        fallen, self._mark, self._left = self._mark - gap, gap, TRIAL
+        if self.current.bound > 0.0 and fallen < SLOW:
+            # Whichever comes back has to begin anew: it stays.
+            self._descends = not self._descends
+            self._changes += 1
+
+    def _descent(self, e: DualEvaluation, step: float) -> DualQuery:
+        there = e.effect + step * e.rise
+        ahead = np.zeros(len(there) - 1, np.float32)
+        return DualQuery(there[:-1], float(there[-1]), ahead, 0.0, np.inf, step)
+
+    def _consensus(self, e: DualEvaluation, descended: bool) -> DualQuery:
+        if descended:
+            # The multipliers are what the nodes' dual variables amount to.
+            return replace(self._descent(e, e.best), stiffness=self._stiffness)
+        point = np.append(e.query.coef, e.query.intercept)
+        stiffness = self._stiffness
+        step = (e.effect + e.rise - point) / (1.0 + stiffness * self.shape)
+        if self.n_iter >= 2:
+            self._adjust(e, step)
+        point, ahead = point + step, (stiffness / self._stiffness) * step
+        return DualQuery(
+            point[:-1],
+            float(point[-1]),
+            ahead[:-1].astype(np.float32),
+            float(ahead[-1]),
+            self._stiffness,
+            1.0,
+        )
+
+    def _adjust(self, e: DualEvaluation, step: np.ndarray) -> None:
+        """Set the metric's next factor.
 
         A soft one lets the nodes stray from the consensus, a stiff one lets it creep.
         """
+        mean = np.append(e.query.ahead, e.query.ahead_intercept)
+        mean = mean + e.rise / (self._stiffness * self.shape)
         moved = float(self._weights @ step**2)
-        strayed = e.distance - 2.0 * float((self._weights * e.move) @ step) + moved
+        strayed = e.distance - 2.0 * float((self._weights * mean) @ step) + moved
         if strayed > IMBALANCE * moved:
-            return e.query.stiffness * ADJUSTMENT
-        if moved > IMBALANCE * strayed:
-            return e.query.stiffness / ADJUSTMENT
-        return e.query.stiffness
+            self._stiffness *= ADJUSTMENT
+        elif moved > IMBALANCE * strayed:
+            self._stiffness /= ADJUSTMENT

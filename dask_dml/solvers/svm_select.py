@@ -12,7 +12,7 @@ from dask_dml.blocks import Block
 from dask_dml.penalties import ElasticNet
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Limits, Outcome, minimise
-from dask_dml.solvers.svm_dual import DualObjective, DualStep, consensus_metric
+from dask_dml.solvers.svm_dual import DualObjective, DualStep, plan_dual
 from dask_dml.solvers.svm_newton import DENSE_COLUMNS, MAX_COLUMNS, SvmNewtonStep
 from dask_dml.solvers.svm_sample import fetch_sample, sample_share
 from dask_dml.svm_dual_passes import count_dual_support
@@ -222,10 +222,10 @@ def _solve_dual(
     squares = columns.squares
     if squares is None:
         squares = rounds.map_reduce(column_squares) / task.weight
-    shape = consensus_metric(batch, task.weight * squares, sum(rounds.shard_rows))
+    shape, descends = plan_dual(batch, task.weight * squares, rounds.shard_rows)
     # The loop takes any objective whose answers suit its steps.
     objective: Any = DualObjective(rounds, batch, shape, task.seed, columns=columns.used)
-    steps: list[Any] = [DualStep(problem, shape) for problem in batch]
+    steps: list[Any] = [DualStep(problem, shape, descends) for problem in batch]
     outcomes = minimise(objective, steps, task.limits)
     n_support = rounds.update(count_dual_support, task.labels)
     return Solution(

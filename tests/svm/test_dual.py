@@ -13,7 +13,7 @@ from dask_dml.penalties import ElasticNet
 from dask_dml.rounds import StateLost
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.solvers.base import Limits, minimise
-from dask_dml.solvers.svm_dual import DualObjective, DualStep, consensus_metric
+from dask_dml.solvers.svm_dual import DualObjective, DualStep, plan_dual
 from dask_dml.svm_problems import MarginProblem
 
 
@@ -28,8 +28,8 @@ def solve(X, y, n_shards, *, squared=False, C=1e-3, tol=1e-6, rounds=LocalRounds
     shards = make_shards([frozen(X, y[:, None], None, ())], n_shards, 1)
     problem = MarginProblem(1.0, (C, C), squared, ElasticNet(l2=1.0), 1.0)
     with rounds(shards) as data:
-        shape = consensus_metric([problem], (X**2).sum(axis=0), len(X))
-        steps = [DualStep(problem, shape)]
+        shape, descends = plan_dual([problem], (X**2).sum(axis=0), data.shard_rows)
+        steps = [DualStep(problem, shape, descends)]
         (outcome,) = minimise(DualObjective(data, [problem], shape), steps, Limits(1000, tol))
         return outcome, data.n_rounds
 
@@ -66,7 +66,7 @@ def test_many_rows_and_little_penalty(squared):
     X *= np.geomspace(1.0, 10.0, 10)
     outcome, n_rounds = solve(X, y, 4, squared=squared, C=1.0)
     assert outcome.converged
-    assert n_rounds <= (60 if squared else 200)
+    assert n_rounds <= (60 if squared else 300)
 
 
 def test_the_gap_is_a_bound_on_the_way():
