@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dask_dml.blocks import Matrix, Shard
+from dask_dml.kernels.rows import MARGIN, SCALE, WIDTH
 from dask_dml.kernels.sgd_rows import draws
 from dask_dml.sgd_order import (
     GATHERED_ROWS,
@@ -18,6 +19,9 @@ from dask_dml.sgd_order import (
 )
 from dask_dml.sgd_passes import Visit
 
+#: Fewest rows that a node draws, if it has them.
+MIN_SAMPLE = 64
+
 
 @dataclass(frozen=True)
 class Directions:
@@ -25,17 +29,23 @@ class Directions:
 
     Attributes
     ----------
-    changes : ndarray of shape (n_problems, n_directions, n_features + 1)
-        The changes.
+    changes : ndarray of shape (n_problems, n_directions, n_features + 1) or None
+        The changes; None for the coordinates, of which there must be few.
     visit : Visit
         The visit that they come from.
-    n_rows : int
+    n_rows : tuple of int
         Rows to draw from every node.
     """
 
-    changes: np.ndarray
+    changes: np.ndarray | None
     visit: Visit
-    n_rows: int
+    n_rows: tuple[int, ...]
+
+
+def sample_sizes(shard_rows: tuple[int, ...], n_rows: int) -> tuple[int, ...]:
+    """Return how many rows to draw from every node: about in proportion to what it has."""
+    total = max(sum(shard_rows), 1)
+    return tuple(min(rows, max(MIN_SAMPLE, n_rows * rows // total)) for rows in shard_rows)
 
 
 def curvatures(shard: Shard, request: Directions) -> np.ndarray:
@@ -43,31 +53,71 @@ def curvatures(shard: Shard, request: Directions) -> np.ndarray:
 
     Returns
     -------
-    sums : ndarray of shape (n_problems, n_directions + 1, n_directions)
-        The products, and in the last row the node's weight.
+    sums : ndarray of shape (n_problems, 2, n_directions + 1, n_directions)
+        The products for either half of the sample, and in the last row the node's weight.  For
+        coordinates and squared error all problems have the same, which is given once.
     """
-    visit = request.visit
+    visit, changes = request.visit, request.changes
+    parameters = visit.parameters
+    alike = changes is None and not np.any(parameters[:, MARGIN])
+    alike = alike and bool(np.all(np.isinf(parameters[:, WIDTH])))
+    n_problems, n_directions = 1 if alike else len(visit.point), visit.point.shape[1]
+    if changes is not None:
+        n_directions = changes.shape[1]
+    sums = np.zeros((n_problems, 2, n_directions + 1, n_directions))
     shard = training(shard, visit.split)
-    n_problems, n_directions, _ = request.changes.shape
-    sums = np.zeros((n_problems, n_directions + 1, n_directions))
+    unit = 1.0 if visit.units is None else float(visit.units[shard.number])
+    total = unit * sum(total_weight(block) for block in shard.blocks)
+    chosen = _drawn(shard, visit, request.n_rows[shard.number])
+    for half in range(2):
+        rows = gathered(shard, chosen[half::2])
+        sampled = total_weight(rows)
+        if not sampled > 0.0:
+            continue
+        weight = np.ones(rows.n_rows) if rows.weight is None else rows.weight
+        X = rows.X if visit.columns is None else rows.X[:, visit.columns]
+        for c in range(n_problems):
+            bend = weight * parameters[c, SCALE]
+            if not alike:
+                left = rows.y[:, visit.column[c]] - visit.target_mean[c]
+                left = left - _effect(X, visit.point[c][None], visit.mean)[:, 0]
+                bend = weight * majorant_curvature(left, parameters[c])
+            if changes is None:
+                products = _gram(X, visit.mean, bend)
+            else:
+                effect = _effect(X, changes[c], visit.mean)
+                products = (effect.T * bend) @ effect
+            sums[c, half, :-1] = products * (total / sampled)
+            sums[c, half, -1] = total
+    return sums
+
+
+def _drawn(shard: Shard, visit: Visit, n_rows: int) -> np.ndarray:
+    if n_rows >= shard.n_rows:
+        return np.arange(shard.n_rows)
     seeds = np.random.SeedSequence([visit.key, shard.number, visit.epoch, 1])
     key = seeds.generate_state(1, np.uint64)[0]
-    rows = gathered(shard, draws(key, min(request.n_rows, shard.n_rows), shard.n_rows))
-    total = sum(total_weight(block) for block in shard.blocks)
-    sampled = total_weight(rows)
-    if not sampled > 0.0:
-        return sums
-    unit = 1.0 if visit.units is None else float(visit.units[shard.number])
-    weight = np.ones(rows.n_rows) if rows.weight is None else rows.weight
-    X = rows.X if visit.columns is None else rows.X[:, visit.columns]
-    for c, changes in enumerate(request.changes):
-        effect = _effect(X, changes, visit.mean)
-        left = rows.y[:, visit.column[c]] - visit.target_mean[c]
-        left = left - _effect(X, visit.point[c][None], visit.mean)[:, 0]
-        bend = weight * majorant_curvature(left, visit.parameters[c])
-        sums[c, :-1] = (effect.T * bend) @ effect * (unit * total / sampled)
-        sums[c, -1] = unit * total
-    return sums
+    return draws(key, n_rows, shard.n_rows)
+
+
+def _gram(X: Matrix, mean: np.ndarray, bend: np.ndarray) -> np.ndarray:
+    """Return weighted second moments of the centred columns and of a column of ones."""
+    p = len(mean)
+    gram = np.empty((p + 1, p + 1))
+    if isinstance(X, np.ndarray):
+        Z = X - mean
+        bent = Z.T * bend
+        gram[:p, :p] = bent @ Z
+        sums = bent.sum(axis=1)
+    else:
+        raw = X.T @ bend
+        cross = np.outer(mean, raw)
+        gram[:p, :p] = (X.T @ X.multiply(bend[:, None]).tocsr()).toarray()
+        gram[:p, :p] += bend.sum() * np.outer(mean, mean) - cross - cross.T
+        sums = raw - bend.sum() * mean
+    gram[p, :p] = gram[:p, p] = sums
+    gram[p, p] = bend.sum()
+    return gram
 
 
 def _effect(X: Matrix, changes: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dml import sgd_probes
 from dask_dml.kernels.sgd_rows import CONSTANT, CORRECTED, CORRECTED_SQUARES, ETA0, PLAIN
 from dask_dml.problems import Frame, Objective, Problem, Query
 from dask_dml.sgd_partials import Models, Survey
@@ -35,15 +34,9 @@ from dask_dml.solvers.sgd import (
     look,
     metric_of,
 )
+from dask_dml.solvers.sgd_sample import Known, Sampler
 from dask_dml.solvers.sgd_step import CorrectedStep
 
-#: Rows that the curvature along the nodes' changes is estimated from, and numbers that these
-#: changes may hold (they travel to all nodes).
-SAMPLE_ROWS, MAX_CHANGES = 2**13, 2**20
-#: Lengths, relative to the nodes' average, between which it is good enough as a direction.
-GOOD_LENGTHS = (0.5, 2.0)
-#: What is added to the estimated curvature, relative to it: the estimate is a sample's.
-SAMPLE_DAMPING = 1e-3
 #: First smoothing width of a kink, relative to the spread of the targets.
 START_WIDTH = 0.1
 #: Relative duality gap below which nothing but rounding is left.
@@ -78,9 +71,16 @@ class _Corrected:
             for c, step in enumerate(self.steps):
                 step.know(0.5 * float(self.frame.target_spread[c]) ** 2, gradients[c])
         self.epoch = 0
-        self.diverse = True
         self.columns = Columns(survey)
+        self.sampler = self._sampler()
         self.rate = auto_rate(self.frame, self.metric, nodes.shard_rows)
+
+    def _sampler(self) -> Sampler:
+        quadratic, centred = self.task.loss.quadratic, self.task.fit_intercept
+        mean = self.columns.narrow(self.frame.residual_mean)
+        variance = self.columns.narrow(self.frame.spread**2) - mean**2 * centred
+        known = Known(variance, mean if quadratic else None, centred)
+        return Sampler(self.nodes, self.task.penalty, known, quadratic=quadratic)
 
     def _step(self, c: int, problem: Problem) -> CorrectedStep:
         task, frame = self.task, self.frame
@@ -104,11 +104,15 @@ class _Corrected:
         solution.curve.append(self._total())
         while active:
             before = nodes.passes
-            if self.epoch and before + 2 > task.max_iter:
+            left = task.max_iter - before
+            # With one pass left there is no use in steps whose end nobody looks at.
+            resting = self.sampler.leads or (left == 1 and self.sampler.ready)
+            if self.epoch and left < (1 if resting else 2):
                 break
-            self._walk(active)
-            # The last pass of the budget is no good for steps whose end nobody looks at.
+            objectives = sum(step.anchor.objective for step in active.values())
+            self._move(active, resting=resting)
             self._evaluate(active)
+            self.sampler.learn(objectives - sum(s.anchor.objective for s in active.values()))
             taken = nodes.passes - before
             solution.curve.append(self._total())
             task.say(
@@ -145,20 +149,26 @@ class _Corrected:
                 active[c].tell(answer)
             done = True
 
-    def _walk(self, active: dict[int, CorrectedStep]) -> None:
+    def _move(self, active: dict[int, CorrectedStep], *, resting: bool) -> None:
+        """Let the nodes take steps, unless they rest, and tell the problems where these lead."""
         request = self._request(active)
-        models: Models = self.nodes.visit(request)
-        self.nodes.passes += 1
-        if not models.weight > 0.0:
-            raise ValueError(NO_WEIGHT_MESSAGE)
-        changes = models.average(models.mean)
-        if request.each and np.all(np.isfinite(changes)):
-            changes = self._combined(changes, models, request)
-        changes = self.columns.widen(changes)
+        if resting:
+            changes = self.sampler.propose(request)
+            own = np.ones(len(changes), dtype=np.bool_)
+            zeros = np.zeros(changes.shape, dtype=np.bool_)
+        else:
+            models: Models = self.nodes.visit(request)
+            self.nodes.passes += 1
+            self.epoch += 1
+            if not models.weight > 0.0:
+                raise ValueError(NO_WEIGHT_MESSAGE)
+            changes, own = self.sampler.improve(models, request)
+            zeros = models.zeros
+        changes, zeros = self.columns.widen(changes), self.columns.widen(zeros)
         if self.task.penalty.l1 > 0.0:
             points = np.array([step.anchor.point for step in active.values()])
-            zeros = self.columns.widen(models.zeros)
             zeros[:, -1] = False
+            zeros[own] = False
             changes = np.where(zeros, -points, changes)
         if not np.all(np.isfinite(changes)):
             self.nodes.blame(
@@ -166,48 +176,7 @@ class _Corrected:
             )
         for c, step in enumerate(active.values()):
             rate = 0.5 * request.schedule[c, ETA0]
-            step.walked(changes[c], rate * self.metric)
-        self.epoch += 1
-
-    def _combined(self, average: np.ndarray, models: Models, request: Visit) -> np.ndarray:
-        """Weight the nodes' changes so that they suit all rows, where their average does not.
-
-        A node whose rows hardly differ in some direction takes it far too far; a sample of all
-        nodes' rows shows which changes can be trusted.
-        """
-        weights = np.array([weight for weight, _ in models.each]) / models.weight
-        parts = np.stack([change for _, change in models.each], axis=1) * weights[:, None]
-        n_rows = max(64, SAMPLE_ROWS // len(self.nodes.shard_rows))
-        directions = sgd_probes.Directions(parts, request, n_rows)
-        sums = self.nodes.rounds.map_reduce(sgd_probes.curvatures, directions)
-        combined = average.copy()
-        self.diverse = False
-        assert request.gradient is not None
-        for c, (table, part) in enumerate(zip(sums, parts, strict=True)):
-            bend = table[:-1] / table[-1, 0] + request.l2[c] * (part[:, :-1] @ part[:, :-1].T)
-            slope = np.array(request.gradient[c])
-            slope[:-1] += request.l2[c] * request.point[c, :-1]
-            slope[:-1] += request.l1[c] * np.sign(request.point[c, :-1] + average[c, :-1])
-            pull = -(part @ slope)
-            whole = float(bend.sum())
-            length = float(pull.sum()) / whole if whole > 0.0 else 1.0
-            if GOOD_LENGTHS[0] <= length <= GOOD_LENGTHS[1]:
-                continue
-            self.diverse = True
-            scale = np.sqrt(np.maximum(np.diagonal(bend), 1e-300))
-            matrix = bend / np.outer(scale, scale)
-            matrix[np.diag_indices_from(matrix)] += SAMPLE_DAMPING
-            shares = np.linalg.solve(matrix, pull / scale) / scale
-            combined[c] = shares @ part
-        return combined
-
-    def _wants_each(self, steps: list[CorrectedStep]) -> bool:
-        """Whether the nodes' changes may differ so much that their average is of little use."""
-        n_nodes = len(self.nodes.shard_rows)
-        size = n_nodes * len(steps) * (self.task.n_features + 1)
-        low, high = GOOD_LENGTHS
-        suspicious = any(not low <= step.length <= high for step in steps)
-        return n_nodes > 1 and size <= MAX_CHANGES and (self.diverse or suspicious)
+            step.walked(changes[c], rate * self.metric, whole=bool(own[c]))
 
     def _request(self, active: dict[int, CorrectedStep]) -> Visit:
         task, numbers = self.task, np.array(list(active), dtype=np.intp)
@@ -221,8 +190,9 @@ class _Corrected:
         kind = CORRECTED_SQUARES if task.loss.quadratic else CORRECTED
         if self.cold and self.epoch == 0:
             kind = PLAIN
+        point = self.columns.narrow(np.array([step.anchor.point for step in steps]))
         return Visit(
-            point=self.columns.narrow(np.array([step.anchor.point for step in steps])),
+            point=point,
             gradient=self.columns.narrow(np.array([step.anchor.gradient for step in steps])),
             kind=kind,
             literal=False,
@@ -243,7 +213,7 @@ class _Corrected:
             tail=0.5,
             units=self.units,
             split=task.split,
-            each=self._wants_each(steps),
+            each=self.sampler.wants_each(steps, point.shape[1]),
             columns=self.columns.chosen,
         )
 

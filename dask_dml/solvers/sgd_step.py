@@ -117,7 +117,7 @@ class CorrectedStep:
         point = np.append(self.query.coef, self.query.intercept)
         self._settle(point, value, gradient)
 
-    def walked(self, change: np.ndarray, reach: np.ndarray) -> None:
+    def walked(self, change: np.ndarray, reach: np.ndarray, *, whole: bool = False) -> None:
         """Take the averaged change of the nodes' models and ask about the point it leads to.
 
         Parameters
@@ -126,8 +126,12 @@ class CorrectedStep:
             The change.
         reach : ndarray of shape (n_features + 1,)
             Length of a gradient step that is safe in every coordinate.
+        whole : bool, default=False
+            Whether the change has the length that is thought best.
         """
         self._trials = 0
+        if whole:
+            self._length = 1.0
         a, l1 = self.anchor, self.problem.penalty.l1
         length = 1.0 if self.squares else self._length
         point = a.point + length * change
