@@ -86,7 +86,7 @@ def stretches(
         block, first = _rows(shard, place, stop)
         size = stop - place
         if shuffle:
-            tile = max(1, min(int(TILE_BYTES // max(row_bytes, 1.0)), size // 512))
+            tile = max(1, min(int(TILE_BYTES // max(row_bytes, 1.0)), size // 128))
             order = visiting_order(size, tile, key)
         else:
             order = np.arange(size)

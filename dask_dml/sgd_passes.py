@@ -186,18 +186,17 @@ class _Walk:
         self.loss = np.zeros(len(point))
         self.fixed = self._fixed(own)
         # Arrays that have travelled are read-only, for which the kernels would be compiled anew.
-        self.arrays: list[Any] = [
+        self.column, self.target_mean, self.parameters, self.schedule, self.l2, self.l1 = (
             np.array(array)
-            for array in (request.mean, request.target_mean, request.metric, request.parameters)
-        ]
-        self.penalties: list[Any] = [
-            self.fixed,
-            np.array(request.l2),
-            np.array(request.l1),
-            self.anchor,
-        ]
-        self.schedule = np.array(request.schedule)
-        self.column = np.array(request.column)
+            for array in (
+                request.column,
+                request.target_mean,
+                request.parameters,
+                request.schedule,
+                request.l2,
+                request.l1,
+            )
+        )
         start = request.rows_before + request.epoch * self._length()
         self.position = start
         self.tail = start + int(request.tail * self._length())
@@ -205,6 +204,23 @@ class _Walk:
         self.n_averaged = 0
         if self.sparse:
             self._open_tables(n_rows, own)
+        else:
+            self._open_scaled()
+
+    def _open_scaled(self) -> None:
+        """Go over to the dense kernel's coordinates, in which all steps have the same length."""
+        self.mean = np.array(self.request.mean)
+        self.scales = np.append(np.sqrt(self.request.metric[:-1]), 1.0)
+        self.start = self.iterate
+        self.iterate, self.scaled_anchor = (
+            np.divide(array, self.scales, out=np.zeros_like(array), where=self.scales > 0.0)
+            for array in (self.iterate, self.anchor)
+        )
+
+    def _close_scaled(self) -> None:
+        moving = self.scales > 0.0
+        self.iterate = np.where(moving, self.iterate * self.scales, self.start)
+        self.average = np.where(moving, self.average * self.scales, self.start * self.n_averaged)
 
     def _open_tables(self, n_rows: int, own: Any) -> None:
         """Lay out what the CSR kernel needs of a coordinate side by side."""
@@ -274,6 +290,8 @@ class _Walk:
                 self._steps(block, 0, np.arange(block.n_rows))
         if self.sparse:
             self._close_tables()
+        else:
+            self._close_scaled()
 
     def _sampled(self, seeds: np.random.SeedSequence) -> Iterator[Block]:
         request = self.request
@@ -291,20 +309,20 @@ class _Walk:
         group = request.batch
         if not request.literal and not self.sparse:
             group = max(1, GROUP // request.batch) * request.batch
+        free = float(request.metric[-1])
         if self.sparse:
-            l2, l1 = self.penalties[1:3]
             self.position = sgd_sparse.steps(
                 X.data, X.indices, X.indptr, self.place, block.y, self.column, weights_of(block),
-                self.unit, order, first, self.arrays[1], float(request.metric[-1]),
-                self.arrays[3], request.kind, request.literal, request.batch, self.schedule,
-                self.intercepts, l2, l1, self.shared, self.tables, self.loss, self.tail, before,
+                self.unit, order, first, self.target_mean, free, self.parameters, request.kind,
+                request.literal, request.batch, self.schedule, self.intercepts, self.l2, self.l1,
+                self.shared, self.tables, self.loss, self.tail, before,
             )  # fmt: skip
         else:
-            dense_steps: Any = sgd_dense.steps
-            self.position = dense_steps(
-                X, block.y, self.column, weights_of(block), self.unit, order, first, *self.arrays,
-                request.kind, request.literal, request.batch, group, self.schedule,
-                *self.penalties, self.iterate, self.average, self.loss, self.tail, before,
+            self.position = sgd_dense.steps(
+                X, block.y, self.column, weights_of(block), self.unit, order, first, self.mean,
+                self.target_mean, self.scales[:-1], free, self.parameters, request.kind,
+                request.literal, request.batch, group, self.schedule, self.fixed, self.l2, self.l1,
+                self.scaled_anchor, self.iterate, self.average, self.loss, self.tail, before,
             )  # fmt: skip
         self.n_visited += len(order)
         self.n_averaged += averaged_rows(len(order), group, before, self.tail)

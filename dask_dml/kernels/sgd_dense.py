@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dml.kernels.rows import MARGIN, SCALE, WIDTH, inline, jit, slope_of_row, weight_of_row
+from dask_dml.kernels.rows import (
+    MARGIN,
+    SCALE,
+    WIDTH,
+    expect_row,
+    inline,
+    jit,
+    slope_of_row,
+    weight_of_row,
+)
 from dask_dml.kernels.sgd_rows import CORRECTED, CORRECTED_SQUARES, ETA0, PLAIN, loss_of_row, rate
+
+#: Rows between asking for a row and using it.
+AHEAD = 24
 
 
 @jit
 def steps(  # noqa: C901 - one loop over rows; every branch is one of its kinds
-    X, y, column, weight, unit, order, first, mean, target_mean, metric, parameters,
+    X, y, column, weight, unit, order, first, mean, target_mean, scales, free, parameters,
     kind, literal, batch, group, schedule, fixed, l2, l1, anchor, iterate, average, loss,
     tail, position,
 ):  # fmt: skip
     """Take one step for every ``batch`` rows; return the number of rows visited so far.
+
+    Coordinates are those of scaled columns: a change of ``v`` changes a coefficient by
+    ``scales * v``.  The intercept comes last and is not scaled.
 
     Parameters
     ----------
@@ -32,9 +47,10 @@ def steps(  # noqa: C901 - one loop over rows; every branch is one of its kinds
         Rows to visit, counted from ``first``.
     mean, target_mean : ndarray of shape (n_features,), (n_problems,)
         What columns and targets are taken relative to.
-    metric : ndarray of shape (n_features + 1,)
-        Step length of every coordinate relative to the schedule's; zero in the last place
-        holds the intercept.
+    scales : ndarray of shape (n_features,)
+        What columns are multiplied by: the roots of their relative step lengths.
+    free : float
+        Relative step length of the intercept; zero holds it.
     parameters : ndarray of shape (n_problems, 7)
         Loss parameters.
     kind : int
@@ -48,9 +64,9 @@ def steps(  # noqa: C901 - one loop over rows; every branch is one of its kinds
     schedule : ndarray of shape (n_problems, 5)
         Step lengths.
     fixed : ndarray of shape (n_problems, n_features + 1)
-        Gradient to be added to every row's.
+        Gradient to be added to every row's, for coefficients.
     l2, l1 : ndarray of shape (n_problems,)
-        Weights of the penalty.
+        Weights of the penalty of the coefficients.
     anchor : ndarray of shape (n_problems, n_features + 1)
         Point that corrected steps are relative to; zero for plain ones.
     iterate : ndarray of shape (n_problems, n_features + 1)
@@ -63,82 +79,100 @@ def steps(  # noqa: C901 - one loop over rows; every branch is one of its kinds
         Rows visited before averaging begins, and before this call.
     """
     n_problems, p = iterate.shape[0], X.shape[1]
-    slope = np.empty(batch)
-    free = metric[p]
+    slope, tile = np.empty(batch), np.empty((group, p))
+    targets, weights = np.empty((n_problems, group)), np.empty(group)
     push, shrink = np.zeros((n_problems, p + 1)), np.ones((n_problems, p + 1))
-    if not literal:
-        for c in range(n_problems):
-            for j in range(p + 1):
-                move = group * schedule[c, ETA0] * metric[j]
-                push[c, j] = move * fixed[c, j]
-                shrink[c, j] = 1.0 / (1.0 + move * l2[c] if j < p else 1.0)
+    for c in range(n_problems):
+        move = group * schedule[c, ETA0]
+        for j in range(p):
+            push[c, j] = move * scales[j] * fixed[c, j]
+            shrink[c, j] = 1.0 / (1.0 + move * scales[j] * scales[j] * l2[c])
+        push[c, p] = move * free * fixed[c, p]
     for begin in range(0, order.shape[0], group):
-        m = min(group, order.shape[0] - begin)
+        rows = order[begin : begin + group]
+        m = rows.shape[0]
+        _gather(X, order, begin, first, mean, scales, tile[:m])
+        for k in range(m):
+            weights[k] = weight_of_row(weight, unit, first + rows[k])
+        for c in range(n_problems):
+            for k in range(m):
+                # In one expression with a prediction, reassociation would make `y - (mean + f)`
+                # of this, and a mean far from zero would cost `f` its digits.
+                targets[c, k] = y[first + rows[k], column[c]] - target_mean[c]
         for c in range(n_problems):
             margin, width = parameters[c, MARGIN], parameters[c, WIDTH]
             scale = parameters[c, SCALE]
-            w, base = iterate[c], anchor[c]
+            v, base = iterate[c], anchor[c]
             eta = rate(schedule[c], position // batch + 1.0)
             if batch == 1 and not literal:
                 loss[c] += _single_rows(
-                    X, y, column[c], weight, unit, order[begin : begin + m], first, mean,
-                    target_mean[c], metric, parameters[c], kind, eta, base, w,
-                )  # fmt: skip
-            first_batch = begin if batch > 1 or literal else begin + m
-            for start in range(first_batch, begin + m, batch):
-                size = min(batch, begin + m - start)
+                    tile[:m], targets[c], weights, free, parameters[c], kind, eta, base, v
+                )
+            first_batch = 0 if batch > 1 or literal else m
+            for start in range(first_batch, m, batch):
+                size = min(batch, m - start)
                 curvature = total = 0.0
                 for k in range(size):
-                    i = first + order[start + k]
-                    f, square = w[p], free
+                    x, s, r = tile[start + k], weights[start + k], targets[c, start + k]
+                    f, square = v[p], free
                     for j in range(p):
-                        z = X[i, j] - mean[j]
-                        f += z * w[j]
-                        square += z * z * metric[j]
-                    s = weight_of_row(weight, unit, i)
+                        f += x[j] * v[j]
+                        square += x[j] * x[j]
                     curvature += s * square
-                    if kind == CORRECTED_SQUARES:
-                        u = -scale * f
-                    else:
-                        r = y[i, column[c]] - target_mean[c]
-                        if kind == CORRECTED:
-                            r -= base[p]
-                            for j in range(p):
-                                r -= (X[i, j] - mean[j]) * base[j]
-                        u = slope_of_row(r - f, margin, width, scale)
-                        if kind == CORRECTED:
-                            u -= slope_of_row(r, margin, width, scale)
-                        else:
-                            total += s * loss_of_row(r - f, margin, width, scale)
-                    slope[k] = s * u
+                    if kind == CORRECTED:
+                        r -= _product(x, base)
+                    if kind == PLAIN:
+                        total += s * loss_of_row(r - f, margin, width, scale)
+                    slope[k] = s * _slope_change(r, f, margin, width, scale, kind)
                 loss[c] += total
                 length = eta / (1.0 + eta * scale * curvature)
                 if literal:
                     length = eta / size
                     for j in range(p):
-                        w[j] -= eta * metric[j] * (fixed[c, j] + l2[c] * w[j])
-                    w[p] -= eta * free * fixed[c, p]
+                        own = scales[j] * (fixed[c, j] + l2[c] * scales[j] * v[j])
+                        v[j] -= eta * own
+                    v[p] -= eta * free * fixed[c, p]
                 for k in range(size):
-                    i = first + order[start + k]
-                    step = length * slope[k]
+                    x, step = tile[start + k], length * slope[k]
                     for j in range(p):
-                        w[j] += step * ((X[i, j] - mean[j]) * metric[j])
-                    w[p] += step * free
+                        v[j] += step * x[j]
+                    v[p] += step * free
             whole = eta if literal else m * eta
             if not literal:
                 # The last group may be shorter; the share of its move is as good as exact.
                 part = m / group
                 for j in range(p + 1):
-                    w[j] = (w[j] - part * push[c, j]) * (1.0 - part * (1.0 - shrink[c, j]))
+                    v[j] = (v[j] - part * push[c, j]) * (1.0 - part * (1.0 - shrink[c, j]))
             if l1[c] > 0.0:
                 for j in range(p):
-                    v = base[j] + w[j]
-                    w[j] = np.copysign(max(abs(v) - whole * l1[c] * metric[j], 0.0), v) - base[j]
+                    u = base[j] + v[j]
+                    due = whole * l1[c] * scales[j]
+                    v[j] = np.copysign(max(abs(u) - due, 0.0), u) - base[j]
             if position >= tail:
                 for j in range(p + 1):
-                    average[c, j] += m * w[j]
+                    average[c, j] += m * v[j]
         position += m
     return position
+
+
+@inline
+def _gather(X, order, begin, first, mean, scales, tile):
+    """Copy the next rows, centred and scaled, to where all problems find them in cache."""
+    last = order.shape[0] - 1
+    for k in range(tile.shape[0]):
+        expect_row(X, first + order[min(begin + k + AHEAD, last)])
+        row, x = X[first + order[begin + k]], tile[k]
+        for j in range(tile.shape[1]):
+            x[j] = (row[j] - mean[j]) * scales[j]
+
+
+@inline
+def _product(x, point):
+    """Return the prediction for a row at a point, intercept last."""
+    f = point[x.shape[0]]
+    for j in range(x.shape[0]):
+        f += x[j] * point[j]
+    return f
 
 
 @inline
@@ -153,10 +187,7 @@ def _slope_change(r, f, margin, width, scale, kind):
 
 
 @jit
-def _single_rows(
-    X, y, column, weight, unit, rows, first, mean, target_mean, metric, parameters, kind, eta,
-    base, w,
-):  # fmt: skip
+def _single_rows(tile, targets, weights, free, parameters, kind, eta, base, v):
     """Take a limited step for each row; return the sum of the losses before (plain) steps.
 
     The loop of `steps` for the case that time is spent in.  Rows are taken in pairs: the product
@@ -164,49 +195,38 @@ def _single_rows(
     iterate is read and written once for both.
     """
     margin, width, scale = parameters[MARGIN], parameters[WIDTH], parameters[SCALE]
-    p = mean.shape[0]
-    free, b, total = metric[p], w[p], 0.0
-    n = rows.shape[0]
+    n, p = tile.shape
+    b, total = v[p], 0.0
     for k in range(0, n, 2):
-        i = first + rows[k]
         # A last row without a partner is its own, with weight zero.
-        other = first + rows[min(k + 1, n - 1)]
-        one, two = X[i], X[other]
-        weight_one = weight_of_row(weight, unit, i)
-        weight_two = weight_of_row(weight, unit, other) if k + 1 < n else 0.0
+        partner = min(k + 1, n - 1)
+        one, two = tile[k], tile[partner]
+        weight_one = weights[k]
+        weight_two = weights[partner] if k + 1 < n else 0.0
         f, g, square, square_two, product = b, b, free, free, free
         for j in range(p):
-            z, v = one[j] - mean[j], two[j] - mean[j]
-            scaled, scaled_two = z * metric[j], v * metric[j]
-            f += z * w[j]
-            g += v * w[j]
-            square += z * scaled
-            square_two += v * scaled_two
-            product += z * scaled_two
-        r = q = 0.0
-        if kind != CORRECTED_SQUARES:
-            r, q = y[i, column] - target_mean, y[other, column] - target_mean
+            f += one[j] * v[j]
+            g += two[j] * v[j]
+            square += one[j] * one[j]
+            square_two += two[j] * two[j]
+            product += one[j] * two[j]
+        r, q = targets[k], targets[partner]
         if kind == CORRECTED:
-            r -= base[p]
-            q -= base[p]
-            for j in range(p):
-                r -= (one[j] - mean[j]) * base[j]
-                q -= (two[j] - mean[j]) * base[j]
+            r -= _product(one, base)
+            q -= _product(two, base)
         s = eta * weight_one
-        u = _slope_change(r, f, margin, width, scale, kind)
-        step = s * u / (1.0 + s * scale * square)
+        step = s * _slope_change(r, f, margin, width, scale, kind) / (1.0 + s * scale * square)
         g += step * product
         s = eta * weight_two
-        u = _slope_change(q, g, margin, width, scale, kind)
-        step_two = s * u / (1.0 + s * scale * square_two)
+        step_two = s * _slope_change(q, g, margin, width, scale, kind)
+        step_two /= 1.0 + s * scale * square_two
         if kind == PLAIN:
             total += weight_one * loss_of_row(r - f, margin, width, scale)
             total += weight_two * loss_of_row(q - g, margin, width, scale)
         b += (step + step_two) * free
         for j in range(p):
-            z = step * (one[j] - mean[j]) + step_two * (two[j] - mean[j])
-            w[j] += z * metric[j]
-    w[p] = b
+            v[j] += step * one[j] + step_two * two[j]
+    v[p] = b
     return total
 
 
