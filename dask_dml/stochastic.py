@@ -63,7 +63,9 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     max_iter : int, default=1000
         Largest number of passes over all rows: those that take steps, those that compute the
         global gradient for variance reduction, and the first one of ``learning_rate="auto"``,
-        which looks at the columns.  Steps are taken in one pass at least.
+        which looks at the columns.  Steps are taken in one pass at least.  With fewer than three
+        passes (four for other losses than squared error, and with `warm_start`) there is no
+        variance reduction.
     tol : float or None, default=1e-3
         The fit stops when `n_iter_no_change` passes in a row have not improved the objective (or,
         without variance reduction, the mean loss on the way; or the score, with

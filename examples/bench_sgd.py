@@ -60,7 +60,7 @@ def until(
     fit: Callable[[int], Any], error: Callable[[Any], float], goal: float
 ) -> tuple[float, Any]:
     """Return the time of the shortest fit that reaches the goal."""
-    for n_iter in (3, 5, 7, 10, 15, 20):
+    for n_iter in (2, 3, 4, 5, 7, 10, 15, 20):
         taken, model = seconds(lambda n=n_iter: fit(n))
         if error(model) <= goal:
             again, model = seconds(lambda n=n_iter: fit(n))

@@ -62,7 +62,7 @@ def expect_row(X, i):
     """Have a row of a dense block brought near while others are worked on: twice as fast."""
     start = X.ctypes.data + i * X.strides[0]
     for line in range(0, X.strides[0], 64):
-        _expect(start + line)
+        _expect(start + line)  # type: ignore[call-arg]  # numba passes the typing context
 
 
 @inline

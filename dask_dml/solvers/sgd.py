@@ -280,7 +280,9 @@ def solve(rounds: Rounds, task: SGDTask) -> SGDSolution:
     from dask_dml.solvers import sgd_corrected, sgd_plain
 
     nodes = Nodes(rounds, task.split)
-    if task.corrected:
+    # The survey; the gradient at the start, unless the survey gives it; steps, and their end.
+    fewest = 3 if task.loss.quadratic and task.coef is None else 4
+    if task.corrected and task.max_iter >= fewest:
         return sgd_corrected.solve(nodes, task)
     return sgd_plain.solve(nodes, task)
 

@@ -106,8 +106,8 @@ class _Corrected:
             before = nodes.passes
             left = task.max_iter - before
             # With one pass left there is no use in steps whose end nobody looks at.
-            resting = self.sampler.leads or (left == 1 and self.sampler.ready)
-            if self.epoch and left < (1 if resting else 2):
+            resting = self.sampler.leads or (left == 1 and self.sampler.able)
+            if left < (1 if resting else 2):
                 break
             objectives = sum(step.anchor.objective for step in active.values())
             self._move(active, resting=resting)
@@ -142,7 +142,7 @@ class _Corrected:
         done = False
         while True:
             asked = {c: step.query for c, step in active.items() if step.query is not None}
-            if not asked or (self.nodes.passes >= self.task.max_iter and self.epoch > 0 and done):
+            if not asked or (self.nodes.passes >= self.task.max_iter and done):
                 return
             queries: dict[int, Query] = dict(asked)
             for c, answer in self.objective.evaluate(queries).items():
@@ -213,7 +213,7 @@ class _Corrected:
             tail=0.5,
             units=self.units,
             split=task.split,
-            each=self.sampler.wants_each(steps, point.shape[1]),
+            each=self.sampler.wants_each(steps),
             columns=self.columns.chosen,
         )
 

@@ -193,25 +193,17 @@ class Sampler:
         self._n_sampled = 0
 
     @property
-    def ready(self) -> bool:
-        """Whether the sample knows a step that costs nothing but the pass at its end."""
-        return self.quadratic and self._moments is not None
+    def able(self) -> bool:
+        """Whether there are so few columns that the sample can propose changes."""
+        return len(self.columns.variance) < MAX_COORDINATES
 
-    def wants_each(self, steps: list[CorrectedStep], width: int) -> bool:
-        """Whether the nodes' changes are wanted one by one.
-
-        Parameters
-        ----------
-        steps : list of CorrectedStep
-            The problems.
-        width : int
-            Number of coordinates that travel.
-        """
+    def wants_each(self, steps: list[CorrectedStep]) -> bool:
+        """Whether the nodes' changes are wanted one by one."""
         n_nodes = len(self.nodes.shard_rows)
         low, high = GOOD_LENGTHS
         suspicious = any(not low <= step.length <= high for step in steps)
-        small = n_nodes * len(steps) * width <= MAX_CHANGES
-        return n_nodes > 1 and width > MAX_COORDINATES and small and (self._diverse or suspicious)
+        small = n_nodes * len(steps) * (len(self.columns.variance) + 1) <= MAX_CHANGES
+        return n_nodes > 1 and not self.able and small and (self._diverse or suspicious)
 
     def improve(self, models: Models, request: Visit) -> tuple[np.ndarray, np.ndarray]:
         """Return the changes to make, and for which problems these are the sample's own.
@@ -230,7 +222,7 @@ class Sampler:
             return average, taken
         if request.each:
             return self._weighted(average, models, request), taken
-        if request.point.shape[1] > MAX_COORDINATES:
+        if not self.able:
             return average, taken
         mixed, promised = np.empty_like(average), 0.0
         proposals = self._proposals(request)
