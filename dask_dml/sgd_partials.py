@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,18 @@ class Survey(Moments):
     own_square: np.ndarray
     fourth: np.ndarray
     any_sparse: bool
+
+    def take(self, columns: np.ndarray) -> Survey:
+        """Return the survey of some columns of X."""
+        return replace(
+            self,
+            mean=self.mean[columns],
+            square=self.square[columns],
+            cross=self.cross[:, columns],
+            stored=self.stored[columns],
+            own_square=self.own_square[columns],
+            fourth=self.fourth[columns],
+        )
 
     def __add__(self, other: Survey) -> Survey:  # type: ignore[override]  # own kind only
         merged = Moments.__add__(self, other)
@@ -60,12 +73,13 @@ class Models:
     Attributes
     ----------
     last, mean : ndarray of shape (n_problems, n_features + 1)
-        Weighted sums of the changes to the last iterate, and to the average of the last ones.
-    weights : ndarray of shape (n_features + 1,)
-        Sums of the weights, coordinate by coordinate.
+        Weighted sums of the changes to the last iterate, and to the average of the last ones;
+        without columns where they were not wanted.
+    weights : ndarray of shape (n_features + 1,) or (1,)
+        Sums of the weights, coordinate by coordinate where these differ.
     weight : float
         Sum of the nodes' weights.
-    support : ndarray of shape (n_problems, n_features + 1)
+    support : ndarray of shape (n_problems, n_features + 1) or (n_problems, 0)
         Weights of the nodes whose last iterate is not zero there.
     loss : ndarray of shape (n_problems,)
         Weighted sums of the mean losses on the way.
@@ -85,10 +99,19 @@ class Models:
     n_nodes: int
 
     @classmethod
-    def none(cls, n_problems: int, width: int) -> Models:
+    def none(cls, shape: tuple[int, int], wants: Any) -> Models:
         """Return the result of a node without rows (or without weight): it has no say."""
-        zeros = np.zeros((n_problems, width))
-        return cls(zeros, zeros, np.zeros(width), 0.0, zeros, np.zeros(n_problems), (), 0)
+        zeros, nothing = np.zeros(shape), np.empty((shape[0], 0))
+        return cls(
+            zeros if wants.last else nothing,
+            zeros if wants.mean else nothing,
+            np.zeros(1),
+            0.0,
+            zeros if wants.zeros else nothing,
+            np.zeros(shape[0]),
+            (),
+            0,
+        )
 
     def __add__(self, other: Models) -> Models:
         return Models(
@@ -104,7 +127,8 @@ class Models:
 
     def average(self, sums: np.ndarray) -> np.ndarray:
         """Return ``last`` or ``mean`` divided by the weights."""
-        return np.divide(sums, self.weights, out=np.zeros_like(sums), where=self.weights > 0.0)
+        weights = np.broadcast_to(self.weights, sums.shape[-1:])
+        return np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 0.0)
 
     @property
     def zeros(self) -> np.ndarray:

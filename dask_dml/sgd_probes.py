@@ -9,15 +9,15 @@ import numpy as np
 from dask_dml.blocks import Matrix, Shard
 from dask_dml.kernels.rows import MARGIN, SCALE, WIDTH
 from dask_dml.kernels.sgd_rows import draws
+from dask_dml.sgd_memory import Memory
 from dask_dml.sgd_order import (
     GATHERED_ROWS,
     Split,
     gathered,
     held_out_rows,
     total_weight,
-    training,
 )
-from dask_dml.sgd_passes import Visit
+from dask_dml.sgd_walks import Visit
 
 #: Fewest rows that a node draws, if it has them.
 MIN_SAMPLE = 64
@@ -48,7 +48,7 @@ def sample_sizes(shard_rows: tuple[int, ...], n_rows: int) -> tuple[int, ...]:
     return tuple(min(rows, max(MIN_SAMPLE, n_rows * rows // total)) for rows in shard_rows)
 
 
-def curvatures(shard: Shard, request: Directions) -> np.ndarray:
+def curvatures(memory: Memory, request: Directions) -> np.ndarray:
     """Return sums of products of the changes' effects on some rows, weighted for the whole node.
 
     Returns
@@ -65,9 +65,9 @@ def curvatures(shard: Shard, request: Directions) -> np.ndarray:
     if changes is not None:
         n_directions = changes.shape[1]
     sums = np.zeros((n_problems, 2, n_directions + 1, n_directions))
-    shard = training(shard, visit.split)
-    unit = 1.0 if visit.units is None else float(visit.units[shard.number])
-    total = unit * sum(total_weight(block) for block in shard.blocks)
+    assert memory.ground is not None
+    shard, mean = memory.shard, memory.ground.mean
+    total = memory.unit * sum(total_weight(block) for block in shard.blocks)
     chosen = _drawn(shard, visit, request.n_rows[shard.number])
     for half in range(2):
         rows = gathered(shard, chosen[half::2])
@@ -75,17 +75,16 @@ def curvatures(shard: Shard, request: Directions) -> np.ndarray:
         if not sampled > 0.0:
             continue
         weight = np.ones(rows.n_rows) if rows.weight is None else rows.weight
-        X = rows.X if visit.columns is None else rows.X[:, visit.columns]
         for c in range(n_problems):
             bend = weight * parameters[c, SCALE]
             if not alike:
                 left = rows.y[:, visit.column[c]] - visit.target_mean[c]
-                left = left - _effect(X, visit.point[c][None], visit.mean)[:, 0]
+                left = left - _effect(rows.X, visit.point[c][None], mean)[:, 0]
                 bend = weight * majorant_curvature(left, parameters[c])
             if changes is None:
-                products = _gram(X, visit.mean, bend)
+                products = _gram(rows.X, mean, bend)
             else:
-                effect = _effect(X, changes[c], visit.mean)
+                effect = _effect(rows.X, changes[c], mean)
                 products = (effect.T * bend) @ effect
             sums[c, half, :-1] = products * (total / sampled)
             sums[c, half, -1] = total

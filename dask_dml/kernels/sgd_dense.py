@@ -8,13 +8,21 @@ from dask_dml.kernels.rows import (
     MARGIN,
     SCALE,
     WIDTH,
-    expect_row,
+    expect,
     inline,
     jit,
     slope_of_row,
     weight_of_row,
 )
-from dask_dml.kernels.sgd_rows import CORRECTED, CORRECTED_SQUARES, ETA0, PLAIN, loss_of_row, rate
+from dask_dml.kernels.sgd_rows import (
+    CORRECTED,
+    CORRECTED_SQUARES,
+    ETA0,
+    PLAIN,
+    difference,
+    loss_of_row,
+    rate,
+)
 
 #: Rows between asking for a row and using it.
 AHEAD = 24
@@ -96,9 +104,7 @@ def steps(  # noqa: C901 - one loop over rows; every branch is one of its kinds
             weights[k] = weight_of_row(weight, unit, first + rows[k])
         for c in range(n_problems):
             for k in range(m):
-                # In one expression with a prediction, reassociation would make `y - (mean + f)`
-                # of this, and a mean far from zero would cost `f` its digits.
-                targets[c, k] = y[first + rows[k], column[c]] - target_mean[c]
+                targets[c, k] = difference(y[first + rows[k], column[c]], target_mean[c])
         for c in range(n_problems):
             margin, width = parameters[c, MARGIN], parameters[c, WIDTH]
             scale = parameters[c, SCALE]
@@ -160,7 +166,8 @@ def _gather(X, order, begin, first, mean, scales, tile):
     """Copy the next rows, centred and scaled, to where all problems find them in cache."""
     last = order.shape[0] - 1
     for k in range(tile.shape[0]):
-        expect_row(X, first + order[min(begin + k + AHEAD, last)])
+        ahead = first + order[min(begin + k + AHEAD, last)]
+        expect(X.ctypes.data + ahead * X.strides[0], X.strides[0])
         row, x = X[first + order[begin + k]], tile[k]
         for j in range(tile.shape[1]):
             x[j] = (row[j] - mean[j]) * scales[j]

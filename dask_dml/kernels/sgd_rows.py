@@ -25,7 +25,8 @@ KIND, ETA0, POWER, OFFSET, L2 = range(5)
 #: Schedules.
 CONSTANT, INVSCALING, OPTIMAL = range(3)
 
-integer = numba.njit(nogil=True, cache=True, error_model="numpy")
+#: Without the licence to reassociate, which integers have no use for.
+exact = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 @inline
@@ -46,7 +47,16 @@ def loss_of_row(r, margin, width, scale):
     return scale * short * (excess - 0.5 * short)
 
 
-@integer
+@exact
+def difference(y, mean):
+    """Return a target less the mean, now: reassociation would make ``y - (mean + f)`` of it.
+
+    A mean far from zero would then cost the prediction ``f`` its digits.
+    """
+    return y - mean
+
+
+@exact
 def mixed(key):
     """Return well-mixed bits of a 64-bit key (the finaliser of SplitMix64)."""
     z = np.uint64(key)
@@ -55,7 +65,7 @@ def mixed(key):
     return z ^ (z >> np.uint64(31))
 
 
-@integer
+@exact
 def draw(key, number, n):
     """Return draw ``number`` of the stream ``key``, uniform in ``0, ..., n - 1``."""
     bits = mixed(np.uint64(key) + np.uint64(number + 1) * np.uint64(0x9E3779B97F4A7C15))
@@ -63,7 +73,7 @@ def draw(key, number, n):
     return np.int64(((bits >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
 
 
-@integer
+@exact
 def draws(key, n, n_rows):
     """Return ``n`` rows drawn with replacement."""
     chosen = np.empty(n, np.int64)
@@ -72,7 +82,7 @@ def draws(key, n, n_rows):
     return chosen
 
 
-@integer
+@exact
 def spread_order(n, key):
     """Return a random order of ``0, ..., n - 1`` any stretch of which is spread over all of them.
 
@@ -100,7 +110,7 @@ def spread_order(n, key):
     return order
 
 
-@integer
+@exact
 def visiting_order(size, tile, key):
     """Return the order in which ``size`` consecutive rows are visited.
 
@@ -123,7 +133,7 @@ def visiting_order(size, tile, key):
     return order
 
 
-@integer
+@exact
 def held_out(key, first, mask, fraction):
     """Mark the rows ``first, first + 1, ...`` of a shard that are held out for validation."""
     limit = np.int64(fraction * 4294967296.0)

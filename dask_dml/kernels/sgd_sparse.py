@@ -12,47 +12,194 @@ at all until the end:
   nonsmooth barrier*, NeurIPS 2017).
 
 Columns are taken relative to a mean only where they have an entry in every row.
+
+Column numbers and positions are looked up as unsigned numbers: Numba then need not ask whether
+they count from the end.  Loops over a row's entries are functions of their own: written out inside
+a longer one they were compiled to slower code.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from dask_dml.kernels.rows import MARGIN, SCALE, WIDTH, inline, jit, slope_of_row, weight_of_row
-from dask_dml.kernels.sgd_rows import CORRECTED, CORRECTED_SQUARES, loss_of_row, rate
+from dask_dml.kernels.rows import (
+    MARGIN,
+    SCALE,
+    WIDTH,
+    expect,
+    inline,
+    jit,
+    slope_of_row,
+    weight_of_row,
+)
+from dask_dml.kernels.sgd_rows import (
+    CORRECTED,
+    CORRECTED_SQUARES,
+    difference,
+    loss_of_row,
+    rate,
+)
 
-#: Columns of the array of what all coordinates have in common: the scale factor, the threshold
-#: that has been owed since the start, and the sum of scale factors since averaging began.
+#: Columns of the table of a problem's coordinates, a cache line each: what a non-zero meets is
+#: together.  Changes are gathered times the number of iterates before them, which makes the sum
+#: of all iterates from the last one (see `sum_of_iterates`).  The last three are what a row's
+#: visit does to the coordinate besides its own step.
+ITERATE, METRIC, SHRINK, PUSH, ANCHOR, THRESHOLD, CHANGES, MEAN = (
+    np.uint64(number) for number in range(8)
+)
+#: Columns of the table of textbook steps; what is owed and what the average lacks, see `_settle`.
+AVERAGE, SEEN, PAID = np.uint64(1), np.uint64(2), np.uint64(3)
+#: What textbook coordinates have in common: the scale factor, the threshold that has been owed
+#: since the start, and the sum of scale factors since averaging began.
 FACTOR, OWED, TOTAL = range(3)
 
-#: Columns of the table of the coordinates, a cache line each: what a non-zero meets is together.
-#: The last of them is the threshold that has been paid of what is owed (textbook steps), or the
-#: fixed gradient (other steps).
-ITERATE, ANCHOR, AVERAGE, SEEN, MEAN, METRIC, OFTEN, PAID = range(8)
-FIXED = PAID
+#: Rows between asking for a row and using it.
+AHEAD = 12
 
 
 @inline
-def _settle(table, j, total, owed, literal):
-    """Bring a coordinate up to date: what the average lacks, and what it owes; return it."""
-    v = table[j, ITERATE]
+def _entries(indptr, row):
+    """Return the positions of a row's entries."""
+    return range(np.uint64(indptr[row]), np.uint64(indptr[row + 1]))
+
+
+@inline
+def _expect_row(data, indices, indptr, row):
+    start, n = indptr[row], indptr[row + 1] - indptr[row]
+    expect(data.ctypes.data + start * data.itemsize, n * data.itemsize)
+    expect(indices.ctypes.data + start * indices.itemsize, n * indices.itemsize)
+
+
+@jit
+def _products(data, indices, indptr, row, table, anchored):
+    """Return a row's products with iterate and anchor, and its own square in the metric."""
+    f, r, square = 0.0, 0.0, 0.0
+    for at in _entries(indptr, row):
+        own = table[np.uint64(indices[at])]
+        z = data[at] - own[MEAN]
+        f += z * own[ITERATE]
+        square += z * z * own[METRIC]
+    if anchored:
+        for at in _entries(indptr, row):
+            own = table[np.uint64(indices[at])]
+            r += (data[at] - own[MEAN]) * own[ANCHOR]
+    return f, r, square
+
+
+@jit
+def _move(data, indices, indptr, row, table, step, counted, thresholds):
+    """Take a step along a row; ``counted`` iterates were before it."""
+    for at in _entries(indptr, row):
+        own = table[np.uint64(indices[at])]
+        v = own[ITERATE]
+        u = (v + step * (data[at] - own[MEAN]) * own[METRIC] - own[PUSH]) * own[SHRINK]
+        if thresholds:
+            whole = u + own[ANCHOR]
+            u = np.copysign(max(abs(whole) - own[THRESHOLD], 0.0), whole) - own[ANCHOR]
+        own[ITERATE] = u
+        own[CHANGES] += counted * (u - v)
+
+
+@jit
+def steps(
+    data, indices, indptr, y, column, weight, unit, order, first, target_mean, free, parameters,
+    kind, batch, lengths, intercepts, thresholds, tables, loss, tail, position, counted,
+):  # fmt: skip
+    """Take one limited step for every ``batch`` rows; return the number of rows visited so far.
+
+    Parameters as of `dask_dml.kernels.sgd_dense.steps`, except for these.
+
+    Parameters
+    ----------
+    free : float
+        Step length of the intercept relative to the common one.
+    lengths : ndarray of shape (n_problems,)
+        The common step lengths.
+    intercepts : ndarray of shape (n_problems, 4)
+        Iterate, anchor, fixed gradient and sum of the iterates of the intercepts.
+    thresholds : bool
+        Whether there is an L1 penalty.
+    tables : ndarray of shape (n_problems, n_features, 8)
+        The coordinates.
+    counted : int
+        Iterates in the sums so far.
+    """
+    slope, last = np.empty(batch), order.shape[0] - 1
+    for start in range(0, order.shape[0], batch):
+        size = min(batch, order.shape[0] - start)
+        for k in range(size):
+            _expect_row(data, indices, indptr, first + order[min(start + k + AHEAD, last)])
+        for c in range(tables.shape[0]):
+            margin, width = parameters[c, MARGIN], parameters[c, WIDTH]
+            scale = parameters[c, SCALE]
+            table, intercept, eta = tables[c], intercepts[c], lengths[c]
+            curvature = 0.0
+            for k in range(size):
+                i = first + order[start + k]
+                f, r, square = _products(data, indices, indptr, i, table, kind == CORRECTED)
+                f += intercept[0]
+                s = weight_of_row(weight, unit, i)
+                curvature += s * (free + square)
+                if kind == CORRECTED_SQUARES:
+                    slope[k] = -s * scale * f
+                    continue
+                r = difference(y[i, column[c]], target_mean[c]) - (r + intercept[1])
+                slope[k] = s * slope_of_row(r - f, margin, width, scale)
+                if kind == CORRECTED:
+                    slope[k] -= s * slope_of_row(r, margin, width, scale)
+                else:
+                    loss[c] += s * loss_of_row(r - f, margin, width, scale)
+            length = eta / (1.0 + eta * scale * curvature)
+            intercept[0] -= size * eta * free * intercept[2]
+            for k in range(size):
+                i, step = first + order[start + k], length * slope[k]
+                intercept[0] += step * free
+                _move(data, indices, indptr, i, table, step, float(counted), thresholds)
+            if position >= tail:
+                intercept[3] += size * intercept[0]
+        counted += size if position >= tail else 0
+        position += size
+    return position
+
+
+def sum_of_iterates(table, counted):
+    """Return the sum of the counted iterates: each change is in all those that came after it."""
+    return counted * table[..., ITERATE] - table[..., CHANGES]
+
+
+@inline
+def _settle(own, total, owed):
+    """Bring a textbook coordinate up to date: what the average lacks, and what it owes."""
+    v = own[ITERATE]
     if total > 0.0:
-        table[j, AVERAGE] += v * (total - table[j, SEEN])
-        table[j, SEEN] = total
-    if literal:
-        due = owed - table[j, PAID]
-        if due > 0.0:
-            v = np.copysign(max(abs(v) - due, 0.0), v)
-            table[j, ITERATE] = v
-            table[j, PAID] = owed
+        own[AVERAGE] += v * (total - own[SEEN])
+        own[SEEN] = total
+    due = owed - own[PAID]
+    if due > 0.0:
+        v = np.copysign(max(abs(v) - due, 0.0), v)
+        own[ITERATE] = v
+        own[PAID] = owed
     return v
 
 
 @jit
-def steps(  # noqa: C901 - one loop over rows; every branch is one of its kinds
-    data, indices, indptr, place, y, column, weight, unit, order, first, target_mean, free,
-    parameters, kind, literal, batch, schedule, intercepts, l2, l1, shared, tables, loss, tail,
-    position,
+def _settled_product(data, indices, indptr, row, table, total, owed):
+    f = 0.0
+    for at in _entries(indptr, row):
+        f += data[at] * _settle(table[np.uint64(indices[at])], total, owed)
+    return f
+
+
+@jit
+def _add(data, indices, indptr, row, table, step):
+    for at in _entries(indptr, row):
+        table[np.uint64(indices[at]), ITERATE] += step * data[at]
+
+
+@jit
+def textbook_steps(
+    data, indices, indptr, y, column, weight, unit, order, first, free, parameters, batch,
+    schedule, intercepts, l2, l1, shared, tables, loss, tail, position,
 ):  # fmt: skip
     """Take one step for every ``batch`` rows; return the number of rows visited so far.
 
@@ -60,104 +207,65 @@ def steps(  # noqa: C901 - one loop over rows; every branch is one of its kinds
 
     Parameters
     ----------
-    place : ndarray of int32 of shape (n_features,)
-        Row of the tables for every column.
     free : float
-        Step length of the intercept relative to the schedule's.
-    intercepts : ndarray of shape (n_problems, 4)
-        Iterate, anchor, fixed gradient and average of the intercepts.
+        One, or zero if there is no intercept.
+    intercepts : ndarray of shape (n_problems, 2)
+        Iterate of the intercepts, and the sum of iterates.
     shared : ndarray of shape (n_problems, 3)
         What all coordinates have in common.
-    tables : ndarray of shape (n_problems, n_columns, 8)
+    tables : ndarray of shape (n_problems, n_features, 4)
         The coordinates.  What is still to be done to them, `settle` does.
     """
-    n_problems = tables.shape[0]
-    slope = np.empty(batch)
+    slope, last = np.empty(batch), order.shape[0] - 1
     for start in range(0, order.shape[0], batch):
         size = min(batch, order.shape[0] - start)
-        for c in range(n_problems):
+        for k in range(size):
+            _expect_row(data, indices, indptr, first + order[min(start + k + AHEAD, last)])
+        for c in range(tables.shape[0]):
             margin, width = parameters[c, MARGIN], parameters[c, WIDTH]
             scale = parameters[c, SCALE]
             table, common, intercept = tables[c], shared[c], intercepts[c]
             eta = rate(schedule[c], position // batch + 1.0)
             factor, owed, total = common[FACTOR], common[OWED], common[TOTAL]
-            curvature = 0.0
             for k in range(size):
                 i = first + order[start + k]
-                f, r, square = 0.0, intercept[1], free
-                for at in range(indptr[i], indptr[i + 1]):
-                    j = np.intp(place[indices[at]])
-                    v = _settle(table, j, total, owed, literal)
-                    z = data[at] - table[j, MEAN]
-                    f += z * v
-                    r += z * table[j, ANCHOR]
-                    square += z * z * table[j, METRIC]
-                f = factor * f + intercept[0]
+                f = _settled_product(data, indices, indptr, i, table, total, owed)
+                r = y[i, column[c]] - (factor * f + intercept[0])
                 s = weight_of_row(weight, unit, i)
-                curvature += s * square
-                if kind == CORRECTED_SQUARES:
-                    slope[k] = -s * scale * f
-                    continue
-                r = y[i, column[c]] - target_mean[c] - r
-                slope[k] = s * slope_of_row(r - f, margin, width, scale)
-                if kind == CORRECTED:
-                    slope[k] -= s * slope_of_row(r, margin, width, scale)
-                else:
-                    loss[c] += s * loss_of_row(r - f, margin, width, scale)
-            length = eta / size
-            if literal:
-                common[FACTOR] *= max(1.0 - eta * l2[c], 1e-12)
-                intercept[0] -= eta * free * intercept[2]
-            else:
-                length = eta / (1.0 + eta * scale * curvature)
-                intercept[0] -= size * eta * free * intercept[2]
+                slope[k] = s * slope_of_row(r, margin, width, scale)
+                loss[c] += s * loss_of_row(r, margin, width, scale)
+            common[FACTOR] *= max(1.0 - eta * l2[c], 1e-12)
             factor = common[FACTOR]
             for k in range(size):
-                i = first + order[start + k]
-                step = length * slope[k]
+                step = eta / size * slope[k]
                 intercept[0] += step * free
-                for at in range(indptr[i], indptr[i + 1]):
-                    j = np.intp(place[indices[at]])
-                    own = table[j, METRIC]
-                    v = table[j, ITERATE]
-                    move = step * (data[at] - table[j, MEAN]) * own
-                    if literal:
-                        table[j, ITERATE] = v + move / factor
-                        continue
-                    each = eta * own * table[j, OFTEN]
-                    v = (v + move - each * table[j, FIXED]) / (1.0 + each * l2[c])
-                    if l1[c] > 0.0:
-                        v += table[j, ANCHOR]
-                        v = np.copysign(max(abs(v) - each * l1[c], 0.0), v) - table[j, ANCHOR]
-                    table[j, ITERATE] = v
-            if literal:
-                common[OWED] += eta * l1[c] / factor
+                _add(data, indices, indptr, first + order[start + k], table, step / factor)
+            common[OWED] += eta * l1[c] / factor
             if position >= tail:
                 common[TOTAL] += size * factor
-                intercept[3] += size * intercept[0]
+                intercept[1] += size * intercept[0]
             if factor < 1e-9:
-                _unscale(table, common, literal)
+                _unscale(table, common)
         position += size
     return position
 
 
 @jit
-def _unscale(table, common, literal):
+def _unscale(table, common):
     """Bring all coordinates up to date and the scale factor back to one."""
     for j in range(table.shape[0]):
-        _settle(table, j, common[TOTAL], common[OWED], literal)
+        _settle(table[j], common[TOTAL], common[OWED])
         table[j, ITERATE] *= common[FACTOR]
-        if literal:
-            table[j, PAID] = 0.0
+        table[j, PAID] = 0.0
     common[OWED] = 0.0
     common[FACTOR] = 1.0
 
 
 @jit
-def settle(tables, shared, literal):
-    """Do what `steps` has put off, for all coordinates."""
+def settle(tables, shared):
+    """Do what `textbook_steps` has put off, for all coordinates."""
     for c in range(tables.shape[0]):
-        _unscale(tables[c], shared[c], literal)
+        _unscale(tables[c], shared[c])
 
 
 @jit

@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from dask_dml import passes, sgd_passes, sgd_probes
+from dask_dml import passes, sgd_memory, sgd_passes, sgd_probes
 from dask_dml.losses import Loss
 from dask_dml.penalties import ElasticNet
 from dask_dml.problems import Frame
 from dask_dml.rounds.base import Rounds, StateLost
+from dask_dml.sgd_memory import Ground, Request, on_node
 from dask_dml.sgd_order import Split, training
 from dask_dml.sgd_partials import Models, Survey
-from dask_dml.sgd_passes import Visit
+from dask_dml.sgd_walks import Visit
 
 #: Step length of ``learning_rate="auto"`` on one node, and the largest on many, relative to the
 #: inverse of the mean row's curvature.
 AUTO_RATE, MAX_RATE = 0.5, 2.0
+#: Columns from which it pays to leave out those that do not occur, and the share of those that do
+#: up to which it does.
+WIDE, MANY = 2**10, 0.7
 
 NO_WEIGHT_MESSAGE = (
     "The sample weights sum to zero: there is nothing to fit. Give at least one row a positive "
@@ -181,26 +184,42 @@ class Nodes:
         self.split = split
         self.shard_rows = rounds.shard_rows
         self.passes = 0
+        self._ground: Ground | None = None
+        self._known = True
 
     @property
     def n_rounds(self) -> int:
         """Rounds of the engine so far."""
         return self.rounds.n_rounds
 
+    def settle(self, ground: Ground) -> None:
+        """Fix what all further rounds have in common."""
+        self._ground, self._known = ground, False
+
     def map_reduce(self, function: Any, broadcast: Any = None) -> Any:
         """Evaluate a shard function on the training rows; nodes remember their own results."""
         self.passes += 1
-        return self._update(sgd_passes.remember, (function, broadcast, self.split))
+        return self._ask(sgd_memory.remember, (function, broadcast))
 
     def visit(self, request: Visit) -> Models:
         """Let the nodes take their steps."""
-        return self._update(sgd_passes.visit, request)
+        models: Models = self._ask(sgd_passes.visit, request)
+        return models
 
-    def _update(self, function: Any, broadcast: Any) -> Any:
-        # A node that has lost its memory does without.
-        with suppress(StateLost):
-            return self.rounds.update(function, broadcast)
-        return self.rounds.update(function, broadcast)
+    def probe(self, function: Any, broadcast: Any = None) -> Any:
+        """Evaluate a function of the nodes' memories that looks at some rows only."""
+        return self._ask(sgd_memory.ask, (function, broadcast))
+
+    def _ask(self, function: Any, broadcast: Any) -> Any:
+        ground = None if self._known else self._ground
+        request = Request(function, broadcast, self.split, ground)
+        try:
+            partial = self.rounds.update(on_node, request)
+        except StateLost:
+            # A node that has lost its memory is told what it needs, and does without the rest.
+            partial = self.rounds.update(on_node, replace(request, ground=self._ground))
+        self._known = True
+        return partial
 
     def score(self, coef: np.ndarray, intercept: np.ndarray, shift: np.ndarray) -> float:
         """Return R^2 on the held-out rows, averaged over the outputs."""
@@ -355,33 +374,45 @@ class Columns:
 
     Parameters
     ----------
-    survey : Survey or None
-        What is known of the columns; None keeps all.
+    occurring : ndarray of bool of shape (n_features,)
+        Columns that have an entry, or a coefficient to begin with.
     """
 
-    def __init__(self, survey: Survey | None) -> None:
-        self.chosen: np.ndarray | None = None
-        if survey is not None and survey.any_sparse:
-            chosen = np.flatnonzero(survey.stored)
-            if 2 * len(chosen) < len(survey.stored):
-                self.chosen = chosen
-                self.n_features = len(survey.stored)
+    def __init__(self, occurring: np.ndarray) -> None:
+        chosen = np.flatnonzero(occurring)
+        self.n_features = len(occurring)
+        self.chosen = chosen if len(chosen) <= MANY * len(occurring) else None
 
-    def narrow(self, values: np.ndarray) -> np.ndarray:
-        """Return the chosen ones of the last axis, and what follows the columns there."""
-        if self.chosen is None:
-            return values
-        return np.concatenate([values[..., self.chosen], values[..., self.n_features :]], axis=-1)
+    @property
+    def width(self) -> int:
+        """Number of columns that travel."""
+        return self.n_features if self.chosen is None else len(self.chosen)
 
-    def widen(self, values: np.ndarray) -> np.ndarray:
-        """Return values of all columns, zero (or False) for those that were not chosen."""
+    def narrow(self, survey: Survey) -> Survey:
+        """Return what is known of the columns that occur."""
+        return survey if self.chosen is None else survey.take(self.chosen)
+
+    def narrow_coef(self, coef: np.ndarray) -> np.ndarray:
+        """Return the coefficients of the columns that occur."""
+        return coef if self.chosen is None else coef[..., self.chosen]
+
+    def widen_coef(self, coef: np.ndarray) -> np.ndarray:
+        """Return coefficients of all columns: zero for those that do not occur."""
         if self.chosen is None:
-            return values
-        n = len(self.chosen)
-        wide = np.zeros((*values.shape[:-1], self.n_features + 1), values.dtype)
-        wide[..., self.chosen] = values[..., :n]
-        wide[..., self.n_features :] = values[..., n:]
+            return coef
+        wide = np.zeros((*coef.shape[:-1], self.n_features))
+        wide[..., self.chosen] = coef
         return wide
+
+
+def columns_of(
+    nodes: Nodes, survey: Survey | None, coef: np.ndarray | None, n_features: int
+) -> Columns:
+    """Return the columns that are to travel."""
+    if n_features < WIDE or (survey is not None and not survey.any_sparse):
+        return Columns(np.ones(n_features, dtype=np.bool_))
+    found = nodes.probe(sgd_memory.occurring) if survey is None else survey.stored > 0.0
+    return Columns(found if coef is None else found | np.any(coef != 0.0, axis=0))
 
 
 def late(task: SGDTask) -> bool:

@@ -19,16 +19,18 @@ import numpy as np
 
 from dask_dml.kernels.sgd_rows import CONSTANT, CORRECTED, CORRECTED_SQUARES, ETA0, PLAIN
 from dask_dml.problems import Frame, Objective, Problem, Query
+from dask_dml.sgd_memory import Ground
 from dask_dml.sgd_partials import Models, Survey
-from dask_dml.sgd_passes import Visit, global_gradient
+from dask_dml.sgd_passes import global_gradient
+from dask_dml.sgd_walks import Visit, Wants
 from dask_dml.solvers.sgd import (
     NO_WEIGHT_MESSAGE,
-    Columns,
     Nodes,
     Patience,
     SGDSolution,
     SGDTask,
     auto_rate,
+    columns_of,
     frame_of,
     late,
     look,
@@ -53,7 +55,9 @@ class _Corrected:
     def __init__(
         self, nodes: Nodes, task: SGDTask, units: np.ndarray | None, survey: Survey
     ) -> None:
-        self.nodes, self.task, self.units = nodes, task, units
+        self.nodes, self.task = nodes, task
+        self.columns = columns_of(nodes, survey, task.coef, task.n_features)
+        survey = self.columns.narrow(survey)
         self.frame: Frame = frame_of(survey, centred=task.fit_intercept)
         self.metric = metric_of(survey, self.frame, fit_intercept=task.fit_intercept)
         problems = [Problem(c, task.loss, task.penalty) for c in range(task.n_outputs)]
@@ -71,24 +75,24 @@ class _Corrected:
             for c, step in enumerate(self.steps):
                 step.know(0.5 * float(self.frame.target_spread[c]) ** 2, gradients[c])
         self.epoch = 0
-        self.columns = Columns(survey)
+        nodes.settle(Ground(self.frame.mean, self.metric, self.columns.chosen, units))
         self.sampler = self._sampler()
         self.rate = auto_rate(self.frame, self.metric, nodes.shard_rows)
 
     def _sampler(self) -> Sampler:
         quadratic, centred = self.task.loss.quadratic, self.task.fit_intercept
-        mean = self.columns.narrow(self.frame.residual_mean)
-        variance = self.columns.narrow(self.frame.spread**2) - mean**2 * centred
+        mean = self.frame.residual_mean
+        variance = self.frame.spread**2 - mean**2 * centred
         known = Known(variance, mean if quadratic else None, centred)
         return Sampler(self.nodes, self.task.penalty, known, quadratic=quadratic)
 
     def _step(self, c: int, problem: Problem) -> CorrectedStep:
         task, frame = self.task, self.frame
-        point = np.zeros(task.n_features + 1)
+        point = np.zeros(self.columns.width + 1)
         if task.coef is not None and task.intercept is not None:
-            point[:-1] = task.coef[c]
+            point[:-1] = self.columns.narrow_coef(task.coef[c])
             if task.fit_intercept:
-                point[-1] = frame.centred_intercept(c, task.coef[c], task.intercept[c])
+                point[-1] = frame.centred_intercept(c, point[:-1], task.intercept[c])
         width = START_WIDTH * float(frame.target_spread[c])
         return CorrectedStep(
             problem, point, width, self.metric, self.objective.floor(c), frame.residual_mean
@@ -155,7 +159,6 @@ class _Corrected:
         if resting:
             changes = self.sampler.propose(request)
             own = np.ones(len(changes), dtype=np.bool_)
-            zeros = np.zeros(changes.shape, dtype=np.bool_)
         else:
             models: Models = self.nodes.visit(request)
             self.nodes.passes += 1
@@ -163,13 +166,10 @@ class _Corrected:
             if not models.weight > 0.0:
                 raise ValueError(NO_WEIGHT_MESSAGE)
             changes, own = self.sampler.improve(models, request)
-            zeros = models.zeros
-        changes, zeros = self.columns.widen(changes), self.columns.widen(zeros)
-        if self.task.penalty.l1 > 0.0:
-            points = np.array([step.anchor.point for step in active.values()])
-            zeros[:, -1] = False
-            zeros[own] = False
-            changes = np.where(zeros, -points, changes)
+            if request.wants.zeros:
+                zeros = models.zeros & ~own[:, None]
+                zeros[:, -1] = False
+                changes = np.where(zeros, -request.point, changes)
         if not np.all(np.isfinite(changes)):
             self.nodes.blame(
                 "Values so large that their squares overflow cannot be fitted; scale the columns."
@@ -190,10 +190,10 @@ class _Corrected:
         kind = CORRECTED_SQUARES if task.loss.quadratic else CORRECTED
         if self.cold and self.epoch == 0:
             kind = PLAIN
-        point = self.columns.narrow(np.array([step.anchor.point for step in steps]))
+        wants = Wants(mean=True, zeros=task.penalty.l1 > 0.0, each=self.sampler.wants_each(steps))
         return Visit(
-            point=point,
-            gradient=self.columns.narrow(np.array([step.anchor.gradient for step in steps])),
+            point=np.array([step.anchor.point for step in steps]),
+            gradient=np.array([step.anchor.gradient for step in steps]),
             kind=kind,
             literal=False,
             column=numbers,
@@ -202,8 +202,6 @@ class _Corrected:
             l2=np.full(len(steps), task.penalty.l2),
             l1=np.full(len(steps), task.penalty.l1),
             target_mean=self.frame.target_mean[numbers],
-            mean=self.columns.narrow(self.frame.mean),
-            metric=self.columns.narrow(self.metric),
             batch=task.batch_size,
             n_steps=task.local_steps,
             shuffle=task.shuffle,
@@ -211,23 +209,18 @@ class _Corrected:
             epoch=self.epoch,
             rows_before=0,
             tail=0.5,
-            units=self.units,
-            split=task.split,
-            each=self.sampler.wants_each(steps),
-            columns=self.columns.chosen,
+            wants=wants,
         )
 
     def _total(self) -> float:
         return float(sum(step.anchor.objective for step in self.steps))
 
     def _raw(self) -> tuple[np.ndarray, np.ndarray]:
-        coef = np.array([step.anchor.point[:-1] for step in self.steps])
+        points = np.array([step.anchor.point for step in self.steps])
+        coef = self.columns.widen_coef(points[:, :-1])
         if not self.task.fit_intercept:
             return coef, np.zeros(len(coef))
-        raw = [
-            self.frame.raw_intercept(c, coef[c], float(step.anchor.point[-1]))
-            for c, step in enumerate(self.steps)
-        ]
+        raw = [self.frame.raw_intercept(c, row[:-1], row[-1]) for c, row in enumerate(points)]
         return coef, np.array(raw)
 
     def _finish(self, solution: SGDSolution) -> SGDSolution:

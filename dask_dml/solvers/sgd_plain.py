@@ -12,16 +12,17 @@ import numpy as np
 
 from dask_dml.kernels.sgd_rows import CONSTANT, INVSCALING, OPTIMAL, PLAIN
 from dask_dml.problems import Frame
+from dask_dml.sgd_memory import Ground
 from dask_dml.sgd_partials import Models, Survey
-from dask_dml.sgd_passes import Visit
+from dask_dml.sgd_walks import Visit, Wants
 from dask_dml.solvers.sgd import (
     NO_WEIGHT_MESSAGE,
-    Columns,
     Nodes,
     Patience,
     SGDSolution,
     SGDTask,
     auto_rate,
+    columns_of,
     frame_of,
     late,
     look,
@@ -69,21 +70,23 @@ class _Plain:
         survey: Survey | None,
         iterate: tuple[np.ndarray, np.ndarray, int] | None,
     ) -> None:
-        self.nodes, self.task, self.units, self.survey = nodes, task, units, survey
-        self.n_problems, p = task.n_outputs, task.n_features
+        self.nodes, self.task, self.survey = nodes, task, survey
+        self.n_problems = task.n_outputs
         self.column = np.arange(self.n_problems, dtype=np.intp)
-        self.frame = _raw_frame(p, self.n_problems)
-        self.metric = np.append(np.ones(p), float(task.fit_intercept))
+        self.columns = columns_of(nodes, survey, task.coef, task.n_features)
+        self.frame = _raw_frame(self.columns.width, self.n_problems)
+        self.metric = np.append(np.ones(self.columns.width), float(task.fit_intercept))
         if survey is not None:
-            self.frame = frame_of(survey, centred=task.fit_intercept)
-            self.metric = metric_of(survey, self.frame, fit_intercept=task.fit_intercept)
+            narrow = self.columns.narrow(survey)
+            self.frame = frame_of(narrow, centred=task.fit_intercept)
+            self.metric = metric_of(narrow, self.frame, fit_intercept=task.fit_intercept)
+        nodes.settle(Ground(self.frame.mean, self.metric, self.columns.chosen, units))
         # A kink has no curvature to take a step length from: its steps are taken on a parabola
         # as wide as the residuals are.
         self.parameters = np.array([
             task.loss.parameters(0.1 * float(self.frame.target_spread[c]) if task.auto else 0.0)
             for c in range(self.n_problems)
         ])  # fmt: skip
-        self.columns = Columns(survey)
         self.rate = auto_rate(self.frame, self.metric, nodes.shard_rows) if task.auto else 0.0
         self.point = self._point(task.coef, task.intercept)
         self.eta = task.eta0
@@ -97,12 +100,12 @@ class _Plain:
 
     def _point(self, coef: np.ndarray | None, intercept: np.ndarray | None) -> np.ndarray:
         """Return a model for raw columns in the frame's coordinates; zero if there is none."""
-        point = np.zeros((self.n_problems, self.task.n_features + 1))
+        point = np.zeros((self.n_problems, self.columns.width + 1))
         if coef is not None and intercept is not None:
-            point[:, :-1] = coef
+            point[:, :-1] = self.columns.narrow_coef(coef)
             if self.task.fit_intercept:
-                for c in range(self.n_problems):
-                    point[c, -1] = self.frame.centred_intercept(c, coef[c], intercept[c])
+                for c, row in enumerate(point):
+                    row[-1] = self.frame.centred_intercept(c, row[:-1], intercept[c])
         return point
 
     def run(self) -> SGDSolution:
@@ -155,7 +158,7 @@ class _Plain:
         l2 = np.full(self.n_problems, task.penalty.l2)
         l1 = np.full(self.n_problems, 0.0 if alone else task.penalty.l1)
         return Visit(
-            point=self.columns.narrow(self.point),
+            point=self.point,
             gradient=None,
             kind=PLAIN,
             literal=not task.auto,
@@ -165,8 +168,6 @@ class _Plain:
             l2=l2,
             l1=l1,
             target_mean=self.frame.target_mean,
-            mean=self.columns.narrow(self.frame.mean),
-            metric=self.columns.narrow(self.metric),
             batch=task.batch_size,
             n_steps=task.local_steps,
             shuffle=task.shuffle,
@@ -174,11 +175,19 @@ class _Plain:
             epoch=self.epoch,
             rows_before=task.rows_seen // len(self.nodes.shard_rows),
             tail=self._tail(),
-            units=self.units,
-            split=task.split,
-            each=False,
-            columns=self.columns.chosen,
+            wants=self._wants(),
         )
+
+    def _wants(self) -> Wants:
+        tail = self._use_mean or bool(self.task.average)
+        zeros = self.task.penalty.l1 > 0.0 and self.task.local_steps != 1
+        return Wants(last=not self._use_mean, mean=tail, zeros=zeros)
+
+    @property
+    def _use_mean(self) -> bool:
+        """Whether nodes start anew from the average of their iterates."""
+        task = self.task
+        return task.auto and not task.average and task.local_steps is None
 
     def _tail(self) -> float:
         """Return the share of the coming visit that is not averaged."""
@@ -206,13 +215,13 @@ class _Plain:
         task = self.task
         if not models.weight > 0.0:
             raise ValueError(NO_WEIGHT_MESSAGE)
-        last, mean = models.average(models.last), models.average(models.mean)
-        if task.uniform and task.local_steps is not None and not task.auto:
-            last, mean = models.last, models.mean
-        last, mean = self.columns.widen(last), self.columns.widen(mean)
-        averaged = self.point + mean
-        use_mean = task.auto and not task.average and task.local_steps is None
-        moved = averaged if use_mean else self.point + last
+        summed = task.uniform and task.local_steps is not None and not task.auto
+        wants = self._wants()
+        last, mean = (
+            self.point + (sums if summed else models.average(sums)) if wanted else self.point
+            for sums, wanted in ((models.last, wants.last), (models.mean, wants.mean))
+        )
+        moved = mean if self._use_mean else last
         if task.penalty.l1 > 0.0:
             moved = self._with_zeros(moved, models)
         if not np.all(np.isfinite(moved)):
@@ -220,7 +229,7 @@ class _Plain:
                 f"Set learning_rate='auto', whose steps suit the data, or lower eta0={task.eta0:g}"
                 ", or scale the columns, for example with sklearn.preprocessing.StandardScaler."
             )
-        self._average(averaged)
+        self._average(mean)
         self.point = moved
         self.epoch += 1
         steps = task.local_steps
@@ -245,7 +254,7 @@ class _Plain:
             threshold = n_terms * task.penalty.l1 * self.metric[:-1] * self._rate()[:, None]
             coef = np.sign(coef) * np.maximum(np.abs(coef) - threshold, 0.0)
         else:
-            coef = np.where(self.columns.widen(models.zeros)[:, :-1], 0.0, coef)
+            coef = np.where(models.zeros[:, :-1], 0.0, coef)
         return np.column_stack([coef, moved[:, -1]])
 
     def _rate(self) -> np.ndarray:
@@ -270,10 +279,10 @@ class _Plain:
         solution.rows_seen = self.rows_seen
 
     def _raw(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        coef = point[:, :-1].copy()
+        coef = self.columns.widen_coef(point[:, :-1].copy())
         if not self.task.fit_intercept:
             return coef, np.zeros(self.n_problems)
-        raw = [self.frame.raw_intercept(c, coef[c], point[c, -1]) for c in range(self.n_problems)]
+        raw = [self.frame.raw_intercept(c, row[:-1], row[-1]) for c, row in enumerate(point)]
         return coef, np.array(raw)
 
     def _solution(self) -> SGDSolution:

@@ -19,7 +19,7 @@ import numpy as np
 from dask_dml import sgd_probes
 from dask_dml.penalties import ElasticNet
 from dask_dml.sgd_partials import Models
-from dask_dml.sgd_passes import Visit
+from dask_dml.sgd_walks import Visit
 from dask_dml.solvers.quadratic import minimise_quadratic, solve_smooth
 from dask_dml.solvers.sgd import Nodes
 from dask_dml.solvers.sgd_step import CorrectedStep, minimise_convex
@@ -220,7 +220,7 @@ class Sampler:
         self._promised = np.inf
         if not np.all(np.isfinite(average)):
             return average, taken
-        if request.each:
+        if request.wants.each:
             return self._weighted(average, models, request), taken
         if not self.able:
             return average, taken
@@ -277,7 +277,7 @@ class Sampler:
         sizes = sgd_probes.sample_sizes(rows, n_rows)
         self._n_sampled = sum(sizes)
         directions = sgd_probes.Directions(changes, request, sizes)
-        sums = self.nodes.rounds.map_reduce(sgd_probes.curvatures, directions)
+        sums = self.nodes.probe(sgd_probes.curvatures, directions)
         products, weight = sums[..., :-1, :], sums[..., -1:, :1]
         return np.divide(products, weight, out=np.zeros_like(products), where=weight > 0.0)
 

@@ -1,0 +1,284 @@
+"""One node's steps between two exchanges, over dense rows and over CSR rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dask_dml.blocks import Block
+from dask_dml.kernels import sgd_dense, sgd_sparse
+from dask_dml.kernels.sgd_rows import ETA0, GROUP, PLAIN
+from dask_dml.sgd_memory import Memory
+from dask_dml.sgd_order import sampled, stretches, weights_of
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What nodes report: changes to the last iterate and to the mean one, zeros, one by one."""
+
+    last: bool = False
+    mean: bool = False
+    zeros: bool = False
+    each: bool = False
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What every node is to do between two exchanges.
+
+    Attributes
+    ----------
+    point : ndarray of shape (n_problems, n_features + 1)
+        Where all nodes start, intercept last.
+    gradient : ndarray of shape (n_problems, n_features + 1) or None
+        Gradient of the mean loss over all nodes' rows at the point, where it is known.
+    kind : int
+        Kind of the steps, see `dask_dml.kernels.sgd_rows`.  Plain steps with a known gradient
+        are corrected for the difference between the node's own gradient and the global one.
+    literal : bool
+        Whether steps are taken as the textbook has them.
+    column, parameters, schedule, l2, l1, target_mean : ndarray of shape (n_problems, ...)
+        See `dask_dml.kernels.sgd_dense.steps`.
+    batch : int
+        Rows of a step.
+    n_steps : int or None
+        Steps, each of rows drawn with replacement; None visits all rows once.
+    shuffle : bool
+        False takes the rows in their order.
+    key, epoch : int
+        Seed of the fit, and number of the exchange.
+    rows_before : int
+        Rows that a node has visited before the fit began (`partial_fit`).
+    tail : float
+        Share of the visit before iterates are averaged.
+    wants : Wants
+        What the nodes are to report.
+    """
+
+    point: np.ndarray
+    gradient: np.ndarray | None
+    kind: int
+    literal: bool
+    column: np.ndarray
+    parameters: np.ndarray
+    schedule: np.ndarray
+    l2: np.ndarray
+    l1: np.ndarray
+    target_mean: np.ndarray
+    batch: int
+    n_steps: int | None
+    shuffle: bool
+    key: int
+    epoch: int
+    rows_before: int
+    tail: float
+    wants: Wants
+
+
+class Walk:
+    """The state of one node's iterate during a visit.
+
+    Parameters
+    ----------
+    memory : Memory
+        The node's rows, and what it knows of them.
+    number : int
+        Number of the node.
+    request : Visit
+        What it is to do.
+    fixed : ndarray of shape (n_problems, n_features + 1)
+        Gradient that is added to every row's.
+    unit : float
+        Factor on the weights that makes their mean one.
+    """
+
+    def __init__(
+        self, memory: Memory, number: int, request: Visit, fixed: np.ndarray, unit: float
+    ) -> None:
+        assert memory.ground is not None
+        self.shard, self.request, self.number, self.unit = memory.shard, request, number, unit
+        self.memory, self.ground, self.fixed = memory, memory.ground, fixed
+        plain = request.kind == PLAIN
+        point = np.array(request.point)
+        self.anchor = np.zeros_like(point) if plain else point
+        self.start = point if plain else np.zeros_like(point)
+        self.loss = np.zeros(len(point))
+        # Arrays that have travelled are read-only, for which the kernels would be compiled anew.
+        self.column, self.target_mean, self.parameters, self.schedule, self.l2, self.l1 = (
+            np.array(array)
+            for array in (
+                request.column,
+                request.target_mean,
+                request.parameters,
+                request.schedule,
+                request.l2,
+                request.l1,
+            )
+        )
+        before = request.rows_before + request.epoch * self._length()
+        self.position = before
+        self.tail = before + int(request.tail * self._length())
+        self.n_visited = 0
+        self.n_averaged = 0
+
+    def _length(self) -> int:
+        steps = self.request.n_steps
+        return self.shard.n_rows if steps is None else steps * self.request.batch
+
+    @property
+    def group(self) -> int:
+        """Rows after which iterates are counted."""
+        return self.request.batch
+
+    def run(self) -> None:
+        """Visit the rows."""
+        request = self.request
+        seeds = np.random.SeedSequence([request.key, self.number, request.epoch])
+        for block, first, order in self._rows(seeds):
+            before = self.position
+            self._steps(block, first, order)
+            self.n_visited += len(order)
+            self.n_averaged += averaged_rows(len(order), self.group, before, self.tail)
+
+    def _rows(self, seeds: np.random.SeedSequence) -> Iterator[tuple[Block, int, np.ndarray]]:
+        request = self.request
+        if request.n_steps is None:
+            # The first plain steps of all go a long way: they must not follow sorted rows.
+            mixing = request.kind == PLAIN and request.gradient is not None
+            whole = GROUP * request.batch if mixing else 0
+            yield from stretches(self.shard, seeds, request.shuffle, whole)
+            return
+        turn = None if request.shuffle else request.epoch
+        for block in sampled(self.shard, seeds, self._length(), request.batch, turn=turn):
+            yield block, 0, np.arange(block.n_rows)
+
+    def _steps(self, block: Block, first: int, order: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def iterates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the last iterate and the sum of the tail, relative to the anchor."""
+        raise NotImplementedError
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the last iterate and the average of the tail."""
+        last, total = self.iterates()
+        mean = total / self.n_averaged if self.n_averaged else last
+        return self.anchor + last, self.anchor + mean
+
+
+class DenseWalk(Walk):
+    """Steps over dense rows."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # In the kernel's coordinates all steps have the same length.
+        self.mean = np.array(self.ground.mean)
+        self.scales = np.append(np.sqrt(self.ground.metric[:-1]), 1.0)
+        self.iterate, self.scaled_anchor = (
+            np.divide(array, self.scales, out=np.zeros_like(array), where=self.scales > 0.0)
+            for array in (self.start, self.anchor)
+        )
+        self.average = np.zeros_like(self.iterate)
+
+    @property
+    def group(self) -> int:
+        """Rows after which iterates are counted, and what is the same for every row is applied."""
+        batch = self.request.batch
+        return batch if self.request.literal else max(1, GROUP // batch) * batch
+
+    def _steps(self, block: Block, first: int, order: np.ndarray) -> None:
+        request = self.request
+        self.position = sgd_dense.steps(
+            block.X, block.y, self.column, weights_of(block), self.unit, order, first, self.mean,
+            self.target_mean, self.scales[:-1], float(self.ground.metric[-1]), self.parameters,
+            request.kind, request.literal, request.batch, self.group, self.schedule, self.fixed,
+            self.l2, self.l1, self.scaled_anchor, self.iterate, self.average, self.loss,
+            self.tail, self.position,
+        )  # fmt: skip
+
+    def iterates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the last iterate and the sum of the tail, relative to the anchor."""
+        moving = self.scales > 0.0
+        last = np.where(moving, self.iterate * self.scales, self.start)
+        total = np.where(moving, self.average * self.scales, self.start * self.n_averaged)
+        return last, total
+
+
+class SparseWalk(Walk):
+    """Limited steps over CSR rows."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        metric = self.ground.metric
+        self.free = float(metric[-1])
+        self.lengths = np.array(self.schedule[:, ETA0])
+        # A row does to its coordinates what every row would do to all: as much more as its
+        # coordinates are rarer.
+        often = self.memory.n_rows / np.maximum(self.memory.stored, 1.0)
+        each = np.outer(self.lengths, metric[:-1] * often)
+        tables = np.zeros((*each.shape, 8))
+        tables[..., sgd_sparse.ITERATE] = self.start[:, :-1]
+        tables[..., sgd_sparse.METRIC] = metric[:-1]
+        tables[..., sgd_sparse.SHRINK] = 1.0 / (1.0 + each * self.l2[:, None])
+        tables[..., sgd_sparse.PUSH] = each * self.fixed[:, :-1]
+        tables[..., sgd_sparse.ANCHOR] = self.anchor[:, :-1]
+        tables[..., sgd_sparse.THRESHOLD] = each * self.l1[:, None]
+        tables[..., sgd_sparse.MEAN] = self.ground.mean
+        self.tables = tables
+        last = [array[:, -1] for array in (self.start, self.anchor, self.fixed)]
+        self.intercepts = np.stack([*last, np.zeros(len(each))], axis=1)
+
+    def _steps(self, block: Block, first: int, order: np.ndarray) -> None:
+        request, X = self.request, block.X
+        self.position = sgd_sparse.steps(
+            X.data, X.indices, X.indptr, block.y, self.column, weights_of(block), self.unit,
+            order, first, self.target_mean, self.free, self.parameters, request.kind,
+            request.batch, self.lengths, self.intercepts, bool(np.any(self.l1 > 0.0)),
+            self.tables, self.loss, self.tail, self.position, self.n_averaged,
+        )  # fmt: skip
+
+    def iterates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the last iterate and the sum of the tail, relative to the anchor."""
+        last = np.column_stack([self.tables[..., sgd_sparse.ITERATE], self.intercepts[:, 0]])
+        total = sgd_sparse.sum_of_iterates(self.tables, self.n_averaged)
+        return last, np.column_stack([total, self.intercepts[:, 3]])
+
+
+class TextbookWalk(Walk):
+    """Steps of scikit-learn's schedules over CSR rows."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        n_problems, width = self.start.shape
+        self.tables = np.zeros((n_problems, width - 1, 4))
+        self.tables[..., sgd_sparse.ITERATE] = self.start[:, :-1]
+        self.intercepts = np.stack([self.start[:, -1], np.zeros(n_problems)], axis=1)
+        self.shared = np.zeros((n_problems, 3))
+        self.shared[:, sgd_sparse.FACTOR] = 1.0
+
+    def _steps(self, block: Block, first: int, order: np.ndarray) -> None:
+        X = block.X
+        self.position = sgd_sparse.textbook_steps(
+            X.data, X.indices, X.indptr, block.y, self.column, weights_of(block), self.unit,
+            order, first, float(self.ground.metric[-1]), self.parameters, self.request.batch,
+            self.schedule, self.intercepts, self.l2, self.l1, self.shared, self.tables,
+            self.loss, self.tail, self.position,
+        )  # fmt: skip
+
+    def iterates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the last iterate and the sum of the tail, relative to the anchor."""
+        sgd_sparse.settle(self.tables, self.shared)
+        last, total = self.tables[..., sgd_sparse.ITERATE], self.tables[..., sgd_sparse.AVERAGE]
+        return (
+            np.column_stack([last, self.intercepts[:, 0]]),
+            np.column_stack([total, self.intercepts[:, 1]]),
+        )
+
+
+def averaged_rows(n_rows: int, group: int, before: int, tail: int) -> int:
+    """Return how many of the next rows the kernels put into the average."""
+    skipped = max(0, -(-(tail - before) // group)) * group
+    return max(0, n_rows - skipped)
