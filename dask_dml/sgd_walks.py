@@ -219,15 +219,16 @@ class SparseWalk(Walk):
         # coordinates are rarer.
         often = self.memory.n_rows / np.maximum(self.memory.stored, 1.0)
         each = np.outer(self.lengths, metric[:-1] * often)
-        tables = np.zeros((*each.shape, 8))
-        tables[..., sgd_sparse.ITERATE] = self.start[:, :-1]
-        tables[..., sgd_sparse.METRIC] = metric[:-1]
-        tables[..., sgd_sparse.SHRINK] = 1.0 / (1.0 + each * self.l2[:, None])
-        tables[..., sgd_sparse.PUSH] = each * self.fixed[:, :-1]
-        tables[..., sgd_sparse.ANCHOR] = self.anchor[:, :-1]
-        tables[..., sgd_sparse.THRESHOLD] = each * self.l1[:, None]
-        tables[..., sgd_sparse.MEAN] = self.ground.mean
-        self.tables = tables
+        self.tables = np.zeros((*each.shape, 4))
+        self.tables[..., sgd_sparse.ITERATE] = self.start[:, :-1]
+        self.tables[..., sgd_sparse.METRIC] = metric[:-1]
+        self.tables[..., sgd_sparse.SHRINK] = 1.0 / (1.0 + each * self.l2[:, None])
+        more = np.zeros_like(self.tables)
+        more[..., sgd_sparse.PUSH] = each * self.fixed[:, :-1]
+        more[..., sgd_sparse.MEAN] = self.ground.mean
+        more[..., sgd_sparse.ANCHOR] = self.anchor[:, :-1]
+        more[..., sgd_sparse.THRESHOLD] = each * self.l1[:, None]
+        self.more = more if np.any(more) else more[:, :0]
         last = [array[:, -1] for array in (self.start, self.anchor, self.fixed)]
         self.intercepts = np.stack([*last, np.zeros(len(each))], axis=1)
 
@@ -237,7 +238,7 @@ class SparseWalk(Walk):
             X.data, X.indices, X.indptr, block.y, self.column, weights_of(block), self.unit,
             order, first, self.target_mean, self.free, self.parameters, request.kind,
             request.batch, self.lengths, self.intercepts, bool(np.any(self.l1 > 0.0)),
-            self.tables, self.loss, self.tail, self.position, self.n_averaged,
+            self.tables, self.more, self.loss, self.tail, self.position, self.n_averaged,
         )  # fmt: skip
 
     def iterates(self) -> tuple[np.ndarray, np.ndarray]:

@@ -5,10 +5,9 @@ Step lengths, the order in which rows are visited, and the kinds of steps.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from dask_dml.kernels.rows import inline
+from dask_dml.kernels.rows import exact, inline
 
 #: Rows between two applications of what is the same for every row (the global gradient, the
 #: penalty) where that is not to be done after each: few beside the steps that move the iterate.
@@ -24,9 +23,6 @@ PLAIN, CORRECTED_SQUARES, CORRECTED = range(3)
 KIND, ETA0, POWER, OFFSET, L2 = range(5)
 #: Schedules.
 CONSTANT, INVSCALING, OPTIMAL = range(3)
-
-#: Without the licence to reassociate, which integers have no use for.
-exact = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 @inline

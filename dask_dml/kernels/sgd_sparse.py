@@ -39,14 +39,14 @@ from dask_dml.kernels.sgd_rows import (
     loss_of_row,
     rate,
 )
+from dask_dml.kernels.sparse import entries
 
-#: Columns of the table of a problem's coordinates, a cache line each: what a non-zero meets is
-#: together.  Changes are gathered times the number of iterates before them, which makes the sum
-#: of all iterates from the last one (see `sum_of_iterates`).  The last three are what a row's
-#: visit does to the coordinate besides its own step.
-ITERATE, METRIC, SHRINK, PUSH, ANCHOR, THRESHOLD, CHANGES, MEAN = (
-    np.uint64(number) for number in range(8)
-)
+#: Columns of the table of a problem's coordinates: what a non-zero meets is together.  Changes are
+#: gathered times the number of iterates before them, which makes the sum of all iterates from the
+#: last one (see `sum_of_iterates`).
+ITERATE, METRIC, SHRINK, CHANGES = (np.uint64(number) for number in range(4))
+#: Columns of the second table, which plain steps on uncentred columns do without.
+PUSH, MEAN, ANCHOR, THRESHOLD = (np.uint64(number) for number in range(4))
 #: Columns of the table of textbook steps; what is owed and what the average lacks, see `_settle`.
 AVERAGE, SEEN, PAID = np.uint64(1), np.uint64(2), np.uint64(3)
 #: What textbook coordinates have in common: the scale factor, the threshold that has been owed
@@ -58,12 +58,6 @@ AHEAD = 12
 
 
 @inline
-def _entries(indptr, row):
-    """Return the positions of a row's entries."""
-    return range(np.uint64(indptr[row]), np.uint64(indptr[row + 1]))
-
-
-@inline
 def _expect_row(data, indices, indptr, row):
     start, n = indptr[row], indptr[row + 1] - indptr[row]
     expect(data.ctypes.data + start * data.itemsize, n * data.itemsize)
@@ -71,39 +65,59 @@ def _expect_row(data, indices, indptr, row):
 
 
 @jit
-def _products(data, indices, indptr, row, table, anchored):
-    """Return a row's products with iterate and anchor, and its own square in the metric."""
+def _products(data, indices, indptr, row, table):
+    """Return a row's product with the iterate, and with itself in the metric."""
+    f, square = 0.0, 0.0
+    for at in entries(indptr, row):
+        j, z = np.uint64(indices[at]), data[at]
+        f += z * table[j, ITERATE]
+        square += z * z * table[j, METRIC]
+    return f, square
+
+
+@jit
+def _all_products(data, indices, indptr, row, table, more):
+    """Return a centred row's products with iterate and anchor, and with itself in the metric."""
     f, r, square = 0.0, 0.0, 0.0
-    for at in _entries(indptr, row):
-        own = table[np.uint64(indices[at])]
-        z = data[at] - own[MEAN]
-        f += z * own[ITERATE]
-        square += z * z * own[METRIC]
-    if anchored:
-        for at in _entries(indptr, row):
-            own = table[np.uint64(indices[at])]
-            r += (data[at] - own[MEAN]) * own[ANCHOR]
+    for at in entries(indptr, row):
+        j = np.uint64(indices[at])
+        z = data[at] - more[j, MEAN]
+        f += z * table[j, ITERATE]
+        r += z * more[j, ANCHOR]
+        square += z * z * table[j, METRIC]
     return f, r, square
 
 
 @jit
-def _move(data, indices, indptr, row, table, step, counted, thresholds):
+def _move(data, indices, indptr, row, table, step, counted):
     """Take a step along a row; ``counted`` iterates were before it."""
-    for at in _entries(indptr, row):
-        own = table[np.uint64(indices[at])]
-        v = own[ITERATE]
-        u = (v + step * (data[at] - own[MEAN]) * own[METRIC] - own[PUSH]) * own[SHRINK]
+    for at in entries(indptr, row):
+        j = np.uint64(indices[at])
+        v = table[j, ITERATE]
+        u = (v + step * data[at] * table[j, METRIC]) * table[j, SHRINK]
+        table[j, ITERATE] = u
+        table[j, CHANGES] += counted * (u - v)
+
+
+@jit
+def _move_all(data, indices, indptr, row, table, more, step, counted, thresholds):
+    """Take a step along a centred row, with the fixed gradient and the L1 penalty."""
+    for at in entries(indptr, row):
+        j = np.uint64(indices[at])
+        v = table[j, ITERATE]
+        move = step * (data[at] - more[j, MEAN]) * table[j, METRIC] - more[j, PUSH]
+        u = (v + move) * table[j, SHRINK]
         if thresholds:
-            whole = u + own[ANCHOR]
-            u = np.copysign(max(abs(whole) - own[THRESHOLD], 0.0), whole) - own[ANCHOR]
-        own[ITERATE] = u
-        own[CHANGES] += counted * (u - v)
+            whole = u + more[j, ANCHOR]
+            u = np.copysign(max(abs(whole) - more[j, THRESHOLD], 0.0), whole) - more[j, ANCHOR]
+        table[j, ITERATE] = u
+        table[j, CHANGES] += counted * (u - v)
 
 
 @jit
 def steps(
     data, indices, indptr, y, column, weight, unit, order, first, target_mean, free, parameters,
-    kind, batch, lengths, intercepts, thresholds, tables, loss, tail, position, counted,
+    kind, batch, lengths, intercepts, thresholds, tables, more, loss, tail, position, counted,
 ):  # fmt: skip
     """Take one limited step for every ``batch`` rows; return the number of rows visited so far.
 
@@ -119,8 +133,10 @@ def steps(
         Iterate, anchor, fixed gradient and sum of the iterates of the intercepts.
     thresholds : bool
         Whether there is an L1 penalty.
-    tables : ndarray of shape (n_problems, n_features, 8)
+    tables : ndarray of shape (n_problems, n_features, 4)
         The coordinates.
+    more : ndarray of shape (n_problems, n_features, 4) or (n_problems, 0, 4)
+        The second table, unless it is all zero.
     counted : int
         Iterates in the sums so far.
     """
@@ -136,11 +152,16 @@ def steps(
             curvature = 0.0
             for k in range(size):
                 i = first + order[start + k]
-                f, r, square = _products(data, indices, indptr, i, table, kind == CORRECTED)
+                r = 0.0
+                if more.shape[1] == 0:
+                    f, square = _products(data, indices, indptr, i, table)
+                else:
+                    f, r, square = _all_products(data, indices, indptr, i, table, more[c])
                 f += intercept[0]
                 s = weight_of_row(weight, unit, i)
                 curvature += s * (free + square)
                 if kind == CORRECTED_SQUARES:
+                    # The products with the anchor are not wanted: gradients are linear.
                     slope[k] = -s * scale * f
                     continue
                 r = difference(y[i, column[c]], target_mean[c]) - (r + intercept[1])
@@ -154,7 +175,12 @@ def steps(
             for k in range(size):
                 i, step = first + order[start + k], length * slope[k]
                 intercept[0] += step * free
-                _move(data, indices, indptr, i, table, step, float(counted), thresholds)
+                if more.shape[1] == 0:
+                    _move(data, indices, indptr, i, table, step, float(counted))
+                else:
+                    _move_all(
+                        data, indices, indptr, i, table, more[c], step, float(counted), thresholds
+                    )
             if position >= tail:
                 intercept[3] += size * intercept[0]
         counted += size if position >= tail else 0
@@ -185,14 +211,14 @@ def _settle(own, total, owed):
 @jit
 def _settled_product(data, indices, indptr, row, table, total, owed):
     f = 0.0
-    for at in _entries(indptr, row):
+    for at in entries(indptr, row):
         f += data[at] * _settle(table[np.uint64(indices[at])], total, owed)
     return f
 
 
 @jit
 def _add(data, indices, indptr, row, table, step):
-    for at in _entries(indptr, row):
+    for at in entries(indptr, row):
         table[np.uint64(indices[at]), ITERATE] += step * data[at]
 
 

@@ -13,10 +13,77 @@ from dask_dml.kernels.rows import (
     exact,
     group_targets,
     group_weights,
+    inline,
     jit,
     loss_sums,
     weight_of_row,
 )
+
+
+@inline
+def entries(indptr, row):
+    """Return the positions of a row's entries.
+
+    Unsigned, as the column numbers should be where they are looked up: Numba then need not ask
+    whether they count from the end, and the loop runs three times as fast.
+    """
+    return range(np.uint64(indptr[row]), np.uint64(indptr[row + 1]))
+
+
+# The next two are functions of their own because their loops, written out inside a longer
+# function, were compiled to code that is two to three times slower.
+
+
+@jit
+def _add_row(data, indices, indptr, row, u, total):
+    """Add a multiple of a row."""
+    for at in entries(indptr, row):
+        total[np.uint64(indices[at])] += u * data[at]
+
+
+@jit
+def _dot_row(data, indices, indptr, row, w):
+    """Return the product of a row with a vector."""
+    f = 0.0
+    for at in entries(indptr, row):
+        f += data[at] * w[np.uint64(indices[at])]
+    return f
+
+
+@jit
+def _subtract_predictions(data, indices, indptr, begin, coef, intercept, residual):
+    """Subtract the predictions for some rows of several problems."""
+    n_problems, size = residual.shape
+    if n_problems == 1:
+        w = coef.reshape(coef.shape[0])
+        for k in range(size):
+            residual[0, k] -= intercept[0] + _dot_row(data, indices, indptr, begin + k, w)
+        return
+    f = np.empty(n_problems)
+    for k in range(size):
+        f[:] = intercept
+        for at in entries(indptr, begin + k):
+            v, j = data[at], np.uint64(indices[at])
+            for c in range(n_problems):
+                f[c] += v * coef[j, c]
+        for c in range(n_problems):
+            residual[c, k] -= f[c]
+
+
+@jit
+def _add_rows(data, indices, indptr, begin, slope, total):
+    """Add multiples of some rows to the sums of several problems."""
+    n_problems, size = slope.shape
+    if n_problems == 1:
+        whole = total.reshape(total.shape[0])
+        for k in range(size):
+            _add_row(data, indices, indptr, begin + k, slope[0, k], whole)
+        return
+    for k in range(size):
+        for at in entries(indptr, begin + k):
+            v, j = data[at], np.uint64(indices[at])
+            for c in range(n_problems):
+                total[j, c] += v * slope[c, k]
 
 
 @jit
@@ -33,35 +100,20 @@ def gradient(
     """
     n, n_problems = indptr.shape[0] - 1, coef.shape[1]
     group = 256
-    residual = np.empty((n_problems, group))
-    slope = np.empty((n_problems, group))
+    residuals = np.empty((n_problems, group))
+    slopes = np.empty((n_problems, group))
     s, none = np.ones(group), np.empty(0)
-    f = np.empty(n_problems)
     for begin in range(0, n, group):
         size = min(group, n - begin)
+        residual, slope = residuals[:, :size], slopes[:, :size]
         group_weights(weight, begin, s[:size])
         for c in range(n_problems):
-            group_targets(y, begin, column[c], target_mean[c], residual[c, :size])
-        for k in range(size):
-            f[:] = intercept
-            for at in range(indptr[begin + k], indptr[begin + k + 1]):
-                v = data[at]
-                j = indices[at]
-                for c in range(n_problems):
-                    f[c] += v * coef[j, c]
-            for c in range(n_problems):
-                residual[c, k] -= f[c]
+            group_targets(y, begin, column[c], target_mean[c], residual[c])
+        _subtract_predictions(data, indices, indptr, begin, coef, intercept, residual)
         for c in range(n_problems):
             bend = bends[c, begin : begin + size] if bends.shape[0] > 0 else none
-            loss_sums(
-                residual[c, :size], s[:size], unit, parameters[c], sums[c], slope[c, :size], bend
-            )
-        for k in range(size):
-            for at in range(indptr[begin + k], indptr[begin + k + 1]):
-                v = data[at]
-                j = indices[at]
-                for c in range(n_problems):
-                    gradient[j, c] += v * slope[c, k]
+            loss_sums(residual[c], s[:size], unit, parameters[c], sums[c], slope[c], bend)
+        _add_rows(data, indices, indptr, begin, slope, gradient)
 
 
 @jit
