@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from dask_dml.blocks import Block, Shard, frozen
+from dask_dml.derived import derived
 from dask_dml.sgd_order import Split, training
 
 
@@ -20,40 +23,63 @@ class Ground:
     Attributes
     ----------
     mean, metric : ndarray of shape (n_features,), (n_features + 1,)
-        See `dask_dml.kernels.sgd_dense.steps`; of the chosen columns.
+        What columns are taken relative to, and the relative step lengths of the coordinates,
+        intercept last; of the chosen columns.
     columns : ndarray or None
         The columns of X that have entries; None for all.  Nodes renumber theirs accordingly, and
         nothing else travels.
     units : ndarray of shape (n_shards,) or None
         Weights of the nodes where these are to count the same.
+    token : str
+        Tells it from others.
     """
 
     mean: np.ndarray
     metric: np.ndarray
     columns: np.ndarray | None
     units: np.ndarray | None
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """A node's training rows, in the columns that occur, and its part of the last sums.
+    """What a node keeps: its state between rounds, which holds no rows.
+
+    Attributes
+    ----------
+    ground : Ground or None
+        What all rounds have in common, once it is known.
+    stored : ndarray of shape (n_features,) or (0,)
+        Rows that have an entry in the column, where rows are CSR and the ground is known.
+    partial : object
+        The node's part of the last sums over all nodes; for all columns in a survey.
+    """
+
+    ground: Ground | None = None
+    stored: np.ndarray = field(default_factory=lambda: np.empty(0))
+    partial: Any = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node in a round: its rows, in the columns that occur, and its memory.
 
     Attributes
     ----------
     shard : Shard
         The rows; those held out have no weight.
-    ground : Ground or None
-        What all rounds have in common, once it is known.
-    stored : ndarray of shape (n_features,)
-        Rows that have an entry in the column.
-    partial : object
-        The node's part of the last sums over all nodes, for all columns in a survey.
+    memory : Memory
+        What the node has kept.
     """
 
     shard: Shard
-    ground: Ground | None
-    stored: np.ndarray
-    partial: Any = None
+    memory: Memory
+
+    @property
+    def ground(self) -> Ground:
+        """What all rounds have in common."""
+        assert self.memory.ground is not None
+        return self.memory.ground
 
     @property
     def n_rows(self) -> int:
@@ -68,81 +94,76 @@ class Memory:
     @property
     def unit(self) -> float:
         """Factor on the node's weights where nodes are to count the same."""
-        if self.ground is None or self.ground.units is None:
-            return 1.0
-        return float(self.ground.units[self.shard.number])
+        units = self.ground.units
+        return 1.0 if units is None else float(units[self.shard.number])
 
 
 @dataclass(frozen=True)
 class Request:
-    """A function for all nodes, ``function(memory, broadcast) -> (memory, partial)``.
+    """A function for all nodes.
 
     Attributes
     ----------
     function : callable
-        The function.
+        ``function(node, broadcast) -> partial``.
     broadcast : object
         Its second argument.
+    keep : bool
+        Whether nodes remember their own results.
     split : Split or None
         Rows to leave out.
     ground : Ground or None
         What all rounds have in common, where nodes cannot be taken to know it.
     """
 
-    function: Callable[[Memory, Any], tuple[Memory, Any]]
+    function: Callable[[Node, Any], Any]
     broadcast: Any
+    keep: bool
     split: Split | None
     ground: Ground | None
 
 
 def on_node(shard: Shard, memory: Memory | None, request: Request) -> tuple[Memory, Any]:
-    """Evaluate a request on a shard."""
-    if memory is None or request.ground is not None:
-        partial = None if memory is None else memory.partial
-        rows, ground = training(shard, request.split), request.ground
-        columns = None if ground is None else ground.columns
-        memory = Memory(_narrowed(rows, columns), ground, np.empty(0), partial)
-        if ground is not None and memory.sparse:
-            memory = replace(memory, stored=_stored(memory.shard))
-    return request.function(memory, request.broadcast)
+    """Evaluate a request on a shard; the state function of all rounds."""
+    memory = memory or Memory()
+    ground = request.ground or memory.ground
+    rows = training(shard if ground is None else _narrowed(shard, ground), request.split)
+    node = Node(rows, memory)
+    if request.ground is not None:
+        stored = _stored(rows) if node.sparse else memory.stored
+        node = Node(rows, replace(memory, ground=ground, stored=stored))
+    result = request.function(node, request.broadcast)
+    return replace(node.memory, partial=result) if request.keep else node.memory, result
 
 
-def remember(
-    memory: Memory, request: tuple[Callable[[Shard, Any], Any], Any]
-) -> tuple[Memory, Any]:
-    """Evaluate a shard function and keep the node's own result."""
+def on_shard(node: Node, request: tuple[Callable[[Shard, Any], Any], Any]) -> Any:
+    """Evaluate a shard function on the node's rows."""
     function, broadcast = request
-    partial = function(memory.shard, broadcast)
-    return replace(memory, partial=partial), partial
+    return function(node.shard, broadcast)
 
 
-def ask(memory: Memory, request: tuple[Callable[[Memory, Any], Any], Any]) -> tuple[Memory, Any]:
-    """Evaluate a function of a node's memory that changes nothing."""
-    function, broadcast = request
-    return memory, function(memory, broadcast)
-
-
-def occurring(memory: Memory, _: None) -> np.ndarray:
+def occurring(node: Node, _: None) -> np.ndarray:
     """Return which columns have an entry."""
-    found = np.zeros(memory.shard.blocks[0].n_features, dtype=np.bool_)
-    for block in memory.shard.blocks:
+    found = np.zeros(node.shard.blocks[0].n_features, dtype=np.bool_)
+    for block in node.shard.blocks:
         found[block.X.indices if block.is_sparse else slice(None)] = True
     return found
 
 
-def _narrowed(shard: Shard, columns: np.ndarray | None) -> Shard:
+def _narrowed(shard: Shard, ground: Ground) -> Shard:
     """Return the shard with columns renumbered; data and rows are shared."""
-    if columns is None:
+    if ground.columns is None:
         return shard
-    place = np.zeros(shard.blocks[0].n_features, dtype=np.int32)
-    place[columns] = np.arange(len(columns), dtype=np.int32)
-    return Shard(shard.number, tuple(_renumbered(b, place, len(columns)) for b in shard.blocks))
+    key, blocks = ("columns", ground.token), shard.blocks
+    narrowed = (derived(block, key, partial(_renumbered, block, ground)) for block in blocks)
+    return Shard(shard.number, tuple(narrowed))
 
 
-def _renumbered(block: Block, place: np.ndarray, width: int) -> Block:
-    X = sp.csr_array(
-        (block.X.data, place[block.X.indices], block.X.indptr), shape=(block.n_rows, width)
-    )
+def _renumbered(block: Block, ground: Ground) -> Block:
+    place = np.zeros(block.n_features, dtype=np.int32)
+    place[ground.columns] = np.arange(len(ground.mean), dtype=np.int32)
+    X = block.X
+    X = sp.csr_array((X.data, place[X.indices], X.indptr), shape=(block.n_rows, len(ground.mean)))
     return frozen(X, block.y, block.weight, block.origin)
 
 

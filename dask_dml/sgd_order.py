@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dask_dml.blocks import Block, Shard, concatenate, frozen, slice_rows
+from dask_dml.derived import derived
 from dask_dml.kernels.rows import NO_WEIGHT
 from dask_dml.kernels.sgd_dense import copy_rows
 from dask_dml.kernels.sgd_rows import draws, held_out, spread_order, visiting_order
@@ -21,6 +22,8 @@ STRETCH_BYTES, TILE_BYTES = 2**22, 2**16
 #: Rows of a tile where rows that lie together must not be visited together, and bytes of a node's
 #: rows up to which that is worth its price: larger nodes have many stretches, which mix well.
 MIXED_TILE, MIXED_BYTES = 4, 2**27
+#: Blocks of a shard up to which stretches that span several are kept.
+MAX_BLOCKS = 32
 #: Rows that a step by sampling gathers at a time.
 GATHERED_ROWS = 4096
 
@@ -95,15 +98,23 @@ def stretches(
 
 def _rows(shard: Shard, start: int, stop: int) -> tuple[Block, int]:
     """Return a block that holds the rows, and where in it they begin."""
-    parts, first = [], 0
-    for block in shard.blocks:
-        low, high = max(start - first, 0), min(stop - first, block.n_rows)
-        if low == start - first and high == stop - first:
-            return block, low
-        if low < high:
-            parts.append(slice_rows(block, low, high))
-        first += block.n_rows
-    return concatenate(parts), 0
+    firsts = np.cumsum([0, *(block.n_rows for block in shard.blocks)]).tolist()
+    for block, first in zip(shard.blocks, firsts, strict=False):
+        if first <= start and stop <= first + block.n_rows:
+            return block, start - first
+
+    def together() -> Block:
+        parts = []
+        for block, first in zip(shard.blocks, firsts, strict=False):
+            low, high = max(start - first, 0), min(stop - first, block.n_rows)
+            if low < high:
+                parts.append(slice_rows(block, low, high))
+        return concatenate(parts)
+
+    if len(shard.blocks) > MAX_BLOCKS:
+        return together(), 0
+    # The same rows in every visit.
+    return derived(shard.blocks[0], ("rows", start, stop), together), 0
 
 
 def sampled(

@@ -11,7 +11,7 @@ from dask_dml.kernels.rows import DUAL
 from dask_dml.kernels.sgd_rows import PLAIN
 from dask_dml.partials import LossSums
 from dask_dml.problems import Frame
-from dask_dml.sgd_memory import Memory
+from dask_dml.sgd_memory import Node
 from dask_dml.sgd_order import total_weight, weights_of
 from dask_dml.sgd_partials import Models, Survey
 from dask_dml.sgd_walks import DenseWalk, SparseWalk, TextbookWalk, Visit, Walk
@@ -61,29 +61,23 @@ def _block_survey(block: Block, unit: float) -> Survey:
     )
 
 
-def visit(memory: Memory, request: Visit) -> tuple[Memory, Models]:
+def visit(node: Node, request: Visit) -> Models:
     """Take the steps of one exchange; return what they changed, weighted by the node's rows."""
-    return memory, _visit(memory, request)
-
-
-def _visit(memory: Memory, request: Visit) -> Models:
-    total = sum(total_weight(block) for block in memory.shard.blocks)
+    total = sum(total_weight(block) for block in node.shard.blocks)
     if total <= 0.0:
         return Models.none(request.point.shape, request.wants)
     kind: type[Walk] = DenseWalk
-    if memory.sparse:
+    if node.sparse:
         kind = TextbookWalk if request.literal else SparseWalk
     # Zero-weight rows are visited, too: the mean weight is over all rows.
-    unit = memory.n_rows / total
-    walk = kind(memory, memory.shard.number, request, _fixed(memory, request, total), unit)
+    walk = kind(node, request, _fixed(node, request, total), node.n_rows / total)
     walk.run()
     last, mean = walk.result()
-    assert memory.ground is not None
-    weight = total if memory.ground.units is None else float(memory.unit > 0.0)
+    weight = total if node.ground.units is None else float(node.unit > 0.0)
     weights = np.full(1, weight)
-    if memory.sparse and not request.literal:
+    if node.sparse and not request.literal:
         # What a node says of a column counts by its rows that have an entry there.
-        weights = weight * np.append(memory.stored / memory.n_rows, 1.0)
+        weights = weight * np.append(node.memory.stored / node.n_rows, 1.0)
     wants, nothing = request.wants, np.empty((len(last), 0))
     return Models(
         last=weights * (last - request.point) if wants.last else nothing,
@@ -97,22 +91,21 @@ def _visit(memory: Memory, request: Visit) -> Models:
     )
 
 
-def _fixed(memory: Memory, request: Visit, total: float) -> np.ndarray:
+def _fixed(node: Node, request: Visit, total: float) -> np.ndarray:
     """Return the gradient that is added to every row's."""
     if request.gradient is None:
         return np.zeros(request.point.shape)
     if request.kind == PLAIN:
-        node = own_gradient(memory, request, total * memory.unit)
-        return np.zeros(request.point.shape) if node is None else request.gradient - node
+        own = own_gradient(node, request, total * node.unit)
+        return np.zeros(request.point.shape) if own is None else request.gradient - own
     fixed = np.array(request.gradient)
     fixed[:, :-1] += request.l2[:, None] * request.point[:, :-1]
     return fixed
 
 
-def own_gradient(memory: Memory, request: Visit, weight: float) -> np.ndarray | None:
+def own_gradient(node: Node, request: Visit, weight: float) -> np.ndarray | None:
     """Return the gradient of a node's mean loss at the point, from what it remembers."""
-    own, ground = memory.partial, memory.ground
-    assert ground is not None
+    own, ground = node.memory.partial, node.ground
     if isinstance(own, Survey):
         own = own if ground.columns is None else own.take(ground.columns)
         return _gradient_at_zero(

@@ -9,7 +9,7 @@ import numpy as np
 from dask_dml.blocks import Matrix, Shard
 from dask_dml.kernels.rows import MARGIN, SCALE, WIDTH
 from dask_dml.kernels.sgd_rows import draws
-from dask_dml.sgd_memory import Memory
+from dask_dml.sgd_memory import Node
 from dask_dml.sgd_order import (
     GATHERED_ROWS,
     Split,
@@ -48,7 +48,7 @@ def sample_sizes(shard_rows: tuple[int, ...], n_rows: int) -> tuple[int, ...]:
     return tuple(min(rows, max(MIN_SAMPLE, n_rows * rows // total)) for rows in shard_rows)
 
 
-def curvatures(memory: Memory, request: Directions) -> np.ndarray:
+def curvatures(node: Node, request: Directions) -> np.ndarray:
     """Return sums of products of the changes' effects on some rows, weighted for the whole node.
 
     Returns
@@ -65,9 +65,8 @@ def curvatures(memory: Memory, request: Directions) -> np.ndarray:
     if changes is not None:
         n_directions = changes.shape[1]
     sums = np.zeros((n_problems, 2, n_directions + 1, n_directions))
-    assert memory.ground is not None
-    shard, mean = memory.shard, memory.ground.mean
-    total = memory.unit * sum(total_weight(block) for block in shard.blocks)
+    shard, mean = node.shard, node.ground.mean
+    total = node.unit * sum(total_weight(block) for block in shard.blocks)
     chosen = _drawn(shard, visit, request.n_rows[shard.number])
     for half in range(2):
         rows = gathered(shard, chosen[half::2])

@@ -11,7 +11,7 @@ import numpy as np
 from dask_dml.blocks import Block
 from dask_dml.kernels import sgd_dense, sgd_sparse
 from dask_dml.kernels.sgd_rows import ETA0, GROUP, PLAIN
-from dask_dml.sgd_memory import Memory
+from dask_dml.sgd_memory import Node
 from dask_dml.sgd_order import sampled, stretches, weights_of
 
 
@@ -83,10 +83,8 @@ class Walk:
 
     Parameters
     ----------
-    memory : Memory
-        The node's rows, and what it knows of them.
-    number : int
-        Number of the node.
+    node : Node
+        The node.
     request : Visit
         What it is to do.
     fixed : ndarray of shape (n_problems, n_features + 1)
@@ -95,12 +93,9 @@ class Walk:
         Factor on the weights that makes their mean one.
     """
 
-    def __init__(
-        self, memory: Memory, number: int, request: Visit, fixed: np.ndarray, unit: float
-    ) -> None:
-        assert memory.ground is not None
-        self.shard, self.request, self.number, self.unit = memory.shard, request, number, unit
-        self.memory, self.ground, self.fixed = memory, memory.ground, fixed
+    def __init__(self, node: Node, request: Visit, fixed: np.ndarray, unit: float) -> None:
+        self.node, self.request, self.fixed, self.unit = node, request, fixed, unit
+        self.shard, self.ground = node.shard, node.ground
         plain = request.kind == PLAIN
         point = np.array(request.point)
         self.anchor = np.zeros_like(point) if plain else point
@@ -136,7 +131,7 @@ class Walk:
     def run(self) -> None:
         """Visit the rows."""
         request = self.request
-        seeds = np.random.SeedSequence([request.key, self.number, request.epoch])
+        seeds = np.random.SeedSequence([request.key, self.shard.number, request.epoch])
         for block, first, order in self._rows(seeds):
             before = self.position
             self._steps(block, first, order)
@@ -217,18 +212,24 @@ class SparseWalk(Walk):
         self.lengths = np.array(self.schedule[:, ETA0])
         # A row does to its coordinates what every row would do to all: as much more as its
         # coordinates are rarer.
-        often = self.memory.n_rows / np.maximum(self.memory.stored, 1.0)
+        often = self.node.n_rows / np.maximum(self.node.memory.stored, 1.0)
         each = np.outer(self.lengths, metric[:-1] * often)
-        self.tables = np.zeros((*each.shape, 4))
-        self.tables[..., sgd_sparse.ITERATE] = self.start[:, :-1]
-        self.tables[..., sgd_sparse.METRIC] = metric[:-1]
-        self.tables[..., sgd_sparse.SHRINK] = 1.0 / (1.0 + each * self.l2[:, None])
-        more = np.zeros_like(self.tables)
-        more[..., sgd_sparse.PUSH] = each * self.fixed[:, :-1]
-        more[..., sgd_sparse.MEAN] = self.ground.mean
-        more[..., sgd_sparse.ANCHOR] = self.anchor[:, :-1]
-        more[..., sgd_sparse.THRESHOLD] = each * self.l1[:, None]
-        self.more = more if np.any(more) else more[:, :0]
+        columns = {
+            sgd_sparse.ITERATE: self.start[:, :-1],
+            sgd_sparse.METRIC: metric[:-1],
+            sgd_sparse.SHRINK: 1.0 / (1.0 + each * self.l2[:, None]),
+        }
+        more = {
+            sgd_sparse.PUSH: each * self.fixed[:, :-1],
+            sgd_sparse.MEAN: self.ground.mean,
+            sgd_sparse.ANCHOR: self.anchor[:, :-1],
+            sgd_sparse.THRESHOLD: each * self.l1[:, None],
+        }
+        if any(np.any(values) for values in more.values()):
+            columns |= more
+        self.tables = sgd_sparse.new_tables(len(each), each.shape[1], 8 if len(columns) > 4 else 4)
+        for number, values in columns.items():
+            self.tables[..., number] = values
         last = [array[:, -1] for array in (self.start, self.anchor, self.fixed)]
         self.intercepts = np.stack([*last, np.zeros(len(each))], axis=1)
 
@@ -238,7 +239,7 @@ class SparseWalk(Walk):
             X.data, X.indices, X.indptr, block.y, self.column, weights_of(block), self.unit,
             order, first, self.target_mean, self.free, self.parameters, request.kind,
             request.batch, self.lengths, self.intercepts, bool(np.any(self.l1 > 0.0)),
-            self.tables, self.more, self.loss, self.tail, self.position, self.n_averaged,
+            self.tables, self.loss, self.tail, self.position, self.n_averaged,
         )  # fmt: skip
 
     def iterates(self) -> tuple[np.ndarray, np.ndarray]:
@@ -254,7 +255,7 @@ class TextbookWalk(Walk):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         n_problems, width = self.start.shape
-        self.tables = np.zeros((n_problems, width - 1, 4))
+        self.tables = sgd_sparse.new_tables(n_problems, width - 1, 4)
         self.tables[..., sgd_sparse.ITERATE] = self.start[:, :-1]
         self.intercepts = np.stack([self.start[:, -1], np.zeros(n_problems)], axis=1)
         self.shared = np.zeros((n_problems, 3))

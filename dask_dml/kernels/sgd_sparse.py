@@ -43,10 +43,10 @@ from dask_dml.kernels.sparse import entries
 
 #: Columns of the table of a problem's coordinates: what a non-zero meets is together.  Changes are
 #: gathered times the number of iterates before them, which makes the sum of all iterates from the
-#: last one (see `sum_of_iterates`).
-ITERATE, METRIC, SHRINK, CHANGES = (np.uint64(number) for number in range(4))
-#: Columns of the second table, which plain steps on uncentred columns do without.
-PUSH, MEAN, ANCHOR, THRESHOLD = (np.uint64(number) for number in range(4))
+#: last one (see `sum_of_iterates`).  Plain steps on uncentred columns do without the second four.
+ITERATE, METRIC, SHRINK, CHANGES, PUSH, MEAN, ANCHOR, THRESHOLD = (
+    np.uint64(number) for number in range(8)
+)
 #: Columns of the table of textbook steps; what is owed and what the average lacks, see `_settle`.
 AVERAGE, SEEN, PAID = np.uint64(1), np.uint64(2), np.uint64(3)
 #: What textbook coordinates have in common: the scale factor, the threshold that has been owed
@@ -76,14 +76,14 @@ def _products(data, indices, indptr, row, table):
 
 
 @jit
-def _all_products(data, indices, indptr, row, table, more):
+def _all_products(data, indices, indptr, row, table):
     """Return a centred row's products with iterate and anchor, and with itself in the metric."""
     f, r, square = 0.0, 0.0, 0.0
     for at in entries(indptr, row):
         j = np.uint64(indices[at])
-        z = data[at] - more[j, MEAN]
+        z = data[at] - table[j, MEAN]
         f += z * table[j, ITERATE]
-        r += z * more[j, ANCHOR]
+        r += z * table[j, ANCHOR]
         square += z * z * table[j, METRIC]
     return f, r, square
 
@@ -100,16 +100,16 @@ def _move(data, indices, indptr, row, table, step, counted):
 
 
 @jit
-def _move_all(data, indices, indptr, row, table, more, step, counted, thresholds):
+def _move_all(data, indices, indptr, row, table, step, counted, thresholds):
     """Take a step along a centred row, with the fixed gradient and the L1 penalty."""
     for at in entries(indptr, row):
         j = np.uint64(indices[at])
         v = table[j, ITERATE]
-        move = step * (data[at] - more[j, MEAN]) * table[j, METRIC] - more[j, PUSH]
+        move = step * (data[at] - table[j, MEAN]) * table[j, METRIC] - table[j, PUSH]
         u = (v + move) * table[j, SHRINK]
         if thresholds:
-            whole = u + more[j, ANCHOR]
-            u = np.copysign(max(abs(whole) - more[j, THRESHOLD], 0.0), whole) - more[j, ANCHOR]
+            whole = u + table[j, ANCHOR]
+            u = np.copysign(max(abs(whole) - table[j, THRESHOLD], 0.0), whole) - table[j, ANCHOR]
         table[j, ITERATE] = u
         table[j, CHANGES] += counted * (u - v)
 
@@ -117,7 +117,7 @@ def _move_all(data, indices, indptr, row, table, more, step, counted, thresholds
 @jit
 def steps(
     data, indices, indptr, y, column, weight, unit, order, first, target_mean, free, parameters,
-    kind, batch, lengths, intercepts, thresholds, tables, more, loss, tail, position, counted,
+    kind, batch, lengths, intercepts, thresholds, tables, loss, tail, position, counted,
 ):  # fmt: skip
     """Take one limited step for every ``batch`` rows; return the number of rows visited so far.
 
@@ -133,10 +133,8 @@ def steps(
         Iterate, anchor, fixed gradient and sum of the iterates of the intercepts.
     thresholds : bool
         Whether there is an L1 penalty.
-    tables : ndarray of shape (n_problems, n_features, 4)
+    tables : ndarray of shape (n_problems, n_features, 4) or (n_problems, n_features, 8)
         The coordinates.
-    more : ndarray of shape (n_problems, n_features, 4) or (n_problems, 0, 4)
-        The second table, unless it is all zero.
     counted : int
         Iterates in the sums so far.
     """
@@ -153,10 +151,10 @@ def steps(
             for k in range(size):
                 i = first + order[start + k]
                 r = 0.0
-                if more.shape[1] == 0:
+                if tables.shape[2] == 4:
                     f, square = _products(data, indices, indptr, i, table)
                 else:
-                    f, r, square = _all_products(data, indices, indptr, i, table, more[c])
+                    f, r, square = _all_products(data, indices, indptr, i, table)
                 f += intercept[0]
                 s = weight_of_row(weight, unit, i)
                 curvature += s * (free + square)
@@ -175,17 +173,23 @@ def steps(
             for k in range(size):
                 i, step = first + order[start + k], length * slope[k]
                 intercept[0] += step * free
-                if more.shape[1] == 0:
+                if tables.shape[2] == 4:
                     _move(data, indices, indptr, i, table, step, float(counted))
                 else:
-                    _move_all(
-                        data, indices, indptr, i, table, more[c], step, float(counted), thresholds
-                    )
+                    _move_all(data, indices, indptr, i, table, step, float(counted), thresholds)
             if position >= tail:
                 intercept[3] += size * intercept[0]
         counted += size if position >= tail else 0
         position += size
     return position
+
+
+def new_tables(n_problems: int, n_features: int, width: int) -> np.ndarray:
+    """Return zeros of which no coordinate's row lies in two cache lines."""
+    n_bytes = 8 * n_problems * n_features * width
+    raw = np.zeros(n_bytes + 64, dtype=np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + n_bytes].view(np.float64).reshape(n_problems, n_features, width)
 
 
 def sum_of_iterates(table, counted):

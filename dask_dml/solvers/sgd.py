@@ -30,6 +30,8 @@ AUTO_RATE, MAX_RATE = 0.5, 2.0
 #: Columns from which it pays to leave out those that do not occur, and the share of those that do
 #: up to which it does.
 WIDE, MANY = 2**10, 0.7
+#: How many times its spread a full CSR column's mean must be for it to be centred.
+FAR = 3.0
 
 NO_WEIGHT_MESSAGE = (
     "The sample weights sum to zero: there is nothing to fit. Give at least one row a positive "
@@ -199,7 +201,7 @@ class Nodes:
     def map_reduce(self, function: Any, broadcast: Any = None) -> Any:
         """Evaluate a shard function on the training rows; nodes remember their own results."""
         self.passes += 1
-        return self._ask(sgd_memory.remember, (function, broadcast))
+        return self._ask(sgd_memory.on_shard, (function, broadcast), keep=True)
 
     def visit(self, request: Visit) -> Models:
         """Let the nodes take their steps."""
@@ -207,12 +209,12 @@ class Nodes:
         return models
 
     def probe(self, function: Any, broadcast: Any = None) -> Any:
-        """Evaluate a function of the nodes' memories that looks at some rows only."""
-        return self._ask(sgd_memory.ask, (function, broadcast))
+        """Evaluate a function of the nodes that looks at some rows, or at no values, only."""
+        return self._ask(function, broadcast)
 
-    def _ask(self, function: Any, broadcast: Any) -> Any:
+    def _ask(self, function: Any, broadcast: Any, *, keep: bool = False) -> Any:
         ground = None if self._known else self._ground
-        request = Request(function, broadcast, self.split, ground)
+        request = Request(function, broadcast, keep, self.split, ground)
         try:
             partial = self.rounds.update(on_node, request)
         except StateLost:
@@ -317,13 +319,14 @@ def look(nodes: Nodes, units: np.ndarray | None) -> Survey:
 def frame_of(survey: Survey, *, centred: bool) -> Frame:
     """Return coordinates that steps of rows can be taken in.
 
-    Columns of sparse input are centred only where they have an entry in every row: a row then
-    never touches what it has no entry for.
+    Columns of sparse input are centred only where they have an entry in every row, as a row must
+    not touch what it has no entry for, and only if it matters, as it costs time at every entry.
     """
     whole = Frame.of(survey, centred=centred)
     if not centred or not survey.any_sparse:
         return whole
-    mean = np.where(survey.stored >= survey.n_rows, survey.mean, 0.0)
+    far = np.abs(survey.mean) > FAR * whole.spread
+    mean = np.where(far & (survey.stored >= survey.n_rows), survey.mean, 0.0)
     left = survey.mean - mean
     return Frame(
         weight=whole.weight,
