@@ -13,6 +13,11 @@ from dask_dml.containers import is_sparse, to_matrix
 from dask_dml.scaling import Scaling, infinite_rows
 from dask_dml.validation import is_dask
 
+_NO_FRAME = (
+    "The transformer outputs sparse chunks, which make no DataFrame. Call "
+    "set_output(transform='default')."
+)
+
 
 class LazyScalerMixin:
     """Put in front of a scikit-learn transformer that scales columns.
@@ -160,10 +165,7 @@ def _lazily(X: Any, scaling: Scaling, framed_for: Any) -> Any:
     if framed_for is None:
         return scaled
     if is_sparse(meta_from_array(scaled)):
-        raise ValueError(
-            "The transformer outputs sparse chunks, which make no DataFrame. Call "
-            "set_output(transform='default')."
-        )
+        raise ValueError(_NO_FRAME)
     import dask.dataframe as dd
 
     return dd.from_dask_array(scaled, columns=list(framed_for.get_feature_names_out()))
@@ -216,12 +218,14 @@ def _like(original: Any, rows: Any) -> Any:
 
 
 def _scale_frame(X: Any, scaling: Scaling, dtype: np.dtype, names: Any) -> Any:
-    meta: Any = np.empty((0, X.shape[1]), dtype)
-    if names is not None:
-        import pandas as pd
-        from dask.dataframe.dispatch import make_meta
+    from dask.dataframe.dispatch import make_meta
 
-        meta = pd.DataFrame(meta, columns=names, index=make_meta(X).index[:0])
+    empty = make_meta(X)
+    meta = to_matrix(empty, dtype)
+    if is_sparse(meta):
+        scaling.check_sparse()
+    if names is not None:
+        meta = _framed(meta, names, empty.index[:0])
     # Not shipped: Dask cannot optimise an array that is made of a frame and a Delayed.
     return X.map_partitions(_scale_partition, scaling, as_dtype=dtype, names=names, meta=meta)
 
@@ -235,8 +239,12 @@ def _scale_partition(X: Any, scaling: Scaling, *, as_dtype: np.dtype, names: Any
                 matrix, list(X.columns), lambda i: f"row {X.index[i]}", np.isinf
             )
         )
-    if names is None:
-        return scaled
+    return scaled if names is None else _framed(scaled, names, X.index)
+
+
+def _framed(rows: Any, names: Any, index: Any) -> Any:
     import pandas as pd
 
-    return pd.DataFrame(scaled, columns=names, index=X.index)
+    if is_sparse(rows):
+        raise ValueError(_NO_FRAME)
+    return pd.DataFrame(rows, columns=names, index=index)

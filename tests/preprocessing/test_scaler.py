@@ -163,6 +163,17 @@ def test_no_digit_is_lost_far_from_zero(offset, kind):
     np.testing.assert_allclose(model.var_, truth, rtol=1e-13)
 
 
+def test_rounded_weights_make_up_no_zeros_in_full_sparse_columns():
+    """One zero of weight 1e-13 beside entries at 1e9 would be a variance of 1e5."""
+    table = rng.normal(size=(500, 2)) + 1e9
+    table[::3, 0] = np.nan
+    weight = rng.random(500)
+    expected = DistributedStandardScaler(with_mean=False).fit(table, sample_weight=weight)
+    for data in (sp.csr_array(table), chunked(table, 130, 2).map_blocks(sp.csr_matrix)):
+        model = DistributedStandardScaler(with_mean=False).fit(data, sample_weight=weight)
+        np.testing.assert_allclose(model.var_, expected.var_, rtol=1e-12)
+
+
 def test_rows_of_no_weight_leave_no_trace():
     """However far away they are."""
     table = np.concatenate([np.full((100, 2), 1e12), rng.normal(size=(500, 2))])
@@ -258,6 +269,30 @@ def test_frames_in_and_out():
     assert list(arrays.columns) == ["x0", "x1", "x2", "x3"]
     np.testing.assert_allclose(arrays.compute(), want)
     assert isinstance(framed_model.inverse_transform(framed_model.transform(lazy)), da.Array)
+
+
+def test_frames_of_other_kinds_of_numbers():
+    table = pd.DataFrame({"i": [1, 2, 3, 8], "f": [0.0, 0.0, 1.0, 0.0], "b": [True, False] * 2})
+    expected = StandardScaler().fit(table.astype(float))
+    missing = table.convert_dtypes()
+    missing.loc[3, "i"] = pd.NA
+    for frame in (table, table.convert_dtypes(), table.astype({"i": "int64[pyarrow]"})):
+        model = DistributedStandardScaler().fit(dd.from_pandas(frame, npartitions=2))
+        assert_same_fit(model, expected)
+    model = DistributedStandardScaler().fit(dd.from_pandas(missing, npartitions=2))
+    assert model.n_samples_seen_.tolist() == [3, 4, 4]
+    assert model.mean_[0] == 2.0
+    sparse = dd.from_pandas(table.astype(pd.SparseDtype(float, 0.0)), npartitions=2)
+    model = DistributedStandardScaler(with_mean=False).fit(sparse)
+    assert_same_fit(model, expected)
+    lazy = model.transform(sparse)
+    np.testing.assert_allclose(
+        sp.vstack(dask.compute(*np.ravel(lazy.to_delayed()))).toarray(), table / expected.scale_
+    )
+    with pytest.raises(ValueError, match="sparse chunks"):
+        model.set_output(transform="pandas").transform(sparse)
+    with pytest.raises(ValueError, match="Cannot center sparse"):
+        DistributedStandardScaler().fit(table).transform(sparse)
 
 
 def test_what_the_data_alone_shows_is_said_with_its_place():

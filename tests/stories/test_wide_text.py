@@ -129,5 +129,4 @@ def test_peak_memory_is_far_below_that_of_dense_chunks():
     used = json.loads(done.stdout.splitlines()[-1])
     assert set(used) == set(MODELS)
     dense_chunk = 100 * WIDE * 8
-    assert max(used.values()) < 0.4 * dense_chunk, used
-    assert max(used.values()) < 0.1 * len(DOCUMENTS) * WIDE * 8, used
+    assert sum(used.values()) < 0.6 * dense_chunk, used
