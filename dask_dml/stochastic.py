@@ -112,8 +112,9 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         summed up, not averaged; their safe step is that many times shorter.
     variance_reduction : {"auto", "svrg"} or None, default="auto"
         ``"svrg"`` corrects every step by the global gradient, which takes a pass of its own after
-        each exchange, and searches along the averaged direction: the objective falls at a linear
-        rate, however the rows are spread over the nodes.  None averages models only: that hovers
+        each exchange, and searches along the averaged direction and, with few columns, along the
+        one that a sample of all nodes' rows prefers: the objective falls at a linear rate,
+        however the rows are spread over the nodes.  None averages models only: that hovers
         about the optimum, and may go astray where the nodes' rows differ.  ``"auto"`` is
         ``"svrg"`` with ``learning_rate="auto"`` and a whole visit between exchanges.
     n_shards : int, "blocks" or None, default=None

@@ -13,7 +13,6 @@ import argparse
 import itertools
 import os
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from distributed import Client, LocalCluster, wait
+from distributed import Client, LocalCluster, get_client, wait
 from sklearn.linear_model import SGDRegressor
 from sklearn.preprocessing import StandardScaler
 
@@ -77,10 +76,20 @@ def theirs(**parameters: Any) -> SGDRegressor:
 
 
 def persisted(X: Any, y: np.ndarray, n_chunks: int) -> tuple[Any, Any]:
-    rows = -(-X.shape[0] // n_chunks)
-    dX = da.from_array(X, chunks=(rows, X.shape[1]), asarray=False).persist()
-    dy = da.from_array(y, chunks=rows).persist()
-    wait([dX, dy])
+    """Return the data as dask arrays, of which every worker holds the same number of chunks."""
+    client = get_client()
+    workers = list(client.nthreads())
+    bounds = np.linspace(0, X.shape[0], n_chunks + 1).astype(int)
+    parts = []
+    for number, (a, b) in enumerate(itertools.pairwise(bounds)):
+        here = [workers[number * len(workers) // n_chunks]]
+        part = (
+            da.from_array(X[a:b], chunks=(b - a, X.shape[1]), asarray=False),
+            da.from_array(y[a:b], chunks=b - a),
+        )
+        parts.append(client.persist(part, workers=here))
+        wait(parts[-1])
+    dX, dy = (da.concatenate(column) for column in zip(*parts, strict=True))
     return dX, dy
 
 
@@ -118,10 +127,10 @@ def speed(n_rows: int) -> None:
         )
 
 
-def sparse(n_rows: int = 50_000, p: int = 2**18) -> None:
+def sparse(n_words: int, n_rows: int = 50_000, p: int = 2**18) -> None:
     rng = np.random.default_rng(0)
     # Words come with the frequencies of a language, and rows have unit length.
-    counts = rng.poisson(30, n_rows) + 1
+    counts = rng.poisson(n_words, n_rows) + 1
     columns = (rng.pareto(1.0, counts.sum()) * 50).astype(np.int64) * 2654435761 % p
     ends = np.append(0, np.cumsum(counts))
     X = sp.csr_array(
@@ -130,14 +139,7 @@ def sparse(n_rows: int = 50_000, p: int = 2**18) -> None:
     X.sum_duplicates()
     X = sp.csr_array(sp.diags_array(1.0 / np.sqrt(X.multiply(X).sum(axis=1))) @ X)
     y = X @ rng.standard_normal(p) + 0.1 * rng.standard_normal(n_rows)
-    bounds = np.linspace(0, n_rows, 9).astype(int)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        parts = [da.from_array(X[a:b], chunks=(b - a, p), asarray=False)
-                 for a, b in itertools.pairwise(bounds)]  # fmt: skip
-        dX = da.concatenate(parts).persist()
-    dy = da.from_array(y, chunks=tuple(np.diff(bounds).tolist())).persist()
-    wait([dX, dy])
+    dX, dy = persisted(X, y, 8)
     print(f"CSR {n_rows:,} x {p:,}, {X.nnz / n_rows:.0f} entries per row, 2 one-thread workers")
     other = per_pass(lambda n: theirs(max_iter=n).fit(X, y), 2, 12, 2)
     for name, parameters in (
@@ -249,7 +251,9 @@ def main() -> None:
             if "speed" in options.what:
                 speed(options.rows)
             if "sparse" in options.what:
-                sparse()
+                # Short texts and longer ones.
+                for n_words in (30, 200):
+                    sparse(n_words)
     if "accuracy" in options.what:
         accuracy()
 

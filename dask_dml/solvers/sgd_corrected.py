@@ -84,7 +84,9 @@ class _Corrected:
         mean = self.frame.residual_mean
         variance = self.frame.spread**2 - mean**2 * centred
         known = Known(variance, mean if quadratic else None, centred)
-        return Sampler(self.nodes, self.task.penalty, known, quadratic=quadratic)
+        return Sampler(
+            self.nodes, self.task.penalty, known, self.task.n_outputs, quadratic=quadratic
+        )
 
     def _step(self, c: int, problem: Problem) -> CorrectedStep:
         task, frame = self.task, self.frame

@@ -26,9 +26,9 @@ from dask_dml.solvers.sgd_step import CorrectedStep, minimise_convex
 
 #: Rows of the sample: an eighth of all, between these numbers.
 FEWEST_ROWS, MOST_ROWS = 2**10, 2**13
-#: Coordinates up to which the sample's second moments are gathered, and numbers that the nodes'
-#: changes may hold (they travel to all nodes).
-MAX_COORDINATES, MAX_CHANGES = 2**9, 2**20
+#: Numbers that the sample's second moments may hold (they come from all nodes), and the nodes'
+#: changes (they travel to all nodes).
+MAX_MOMENTS, MAX_CHANGES = 2**19, 2**20
 #: Share of the decrease promised by the sample that must come true for it to be trusted again.
 KEPT = 0.5
 #: Share of the decrease promised by the mixture of both changes that the sample's own must promise
@@ -169,8 +169,11 @@ class Sampler:
         Penalty of the coefficients.
     columns : Known
         What is known of the coordinates from all rows.
+    n_problems : int
+        Number of problems.
     quadratic : bool
-        Whether curvatures are the same everywhere, so that one sample does for the whole fit.
+        Whether curvatures are the same everywhere, so that one sample does for the whole fit, and
+        its moments for all problems.
 
     Attributes
     ----------
@@ -180,7 +183,13 @@ class Sampler:
     """
 
     def __init__(
-        self, nodes: Nodes, penalty: ElasticNet, columns: Known, *, quadratic: bool
+        self,
+        nodes: Nodes,
+        penalty: ElasticNet,
+        columns: Known,
+        n_problems: int,
+        *,
+        quadratic: bool,
     ) -> None:
         self.nodes = nodes
         self.penalty = penalty
@@ -191,11 +200,12 @@ class Sampler:
         self._promised = np.inf
         self._moments: np.ndarray | None = None
         self._n_sampled = 0
+        self._n_matrices = 1 if quadratic else n_problems
 
     @property
     def able(self) -> bool:
         """Whether there are so few columns that the sample can propose changes."""
-        return len(self.columns.variance) < MAX_COORDINATES
+        return 2 * self._n_matrices * (len(self.columns.variance) + 1) ** 2 <= MAX_MOMENTS
 
     def wants_each(self, steps: list[CorrectedStep]) -> bool:
         """Whether the nodes' changes are wanted one by one."""
