@@ -60,18 +60,26 @@ def engine(request, monkeypatch):
 
 @contextmanager
 def ctrl_c(begin, seconds):
-    """Send the main thread what Ctrl-C sends, some time after an event."""
+    """Send the main thread what Ctrl-C sends, some time after an event.
+
+    And again, as a user would, if nothing comes of it: an interrupt during a collection of
+    garbage is lost in the callbacks of distributed.
+    """
+    over = threading.Event()
 
     def press():
         assert begin.wait(60)
-        time.sleep(seconds)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        wait = seconds
+        while not over.wait(wait):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            wait = 10.0
 
     thread = threading.Thread(target=press)
-    thread.start()
     try:
+        thread.start()
         yield
     finally:
+        over.set()
         thread.join()
 
 
