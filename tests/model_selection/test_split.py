@@ -241,7 +241,6 @@ WRONG = [
     {"shuffle": False, "stratify": LABELS},
     {"stratify": LABELS, "test_size": 2},
     {"stratify": LABELS, "train_size": 2},
-    {"stratify": Y},
 ]
 
 
@@ -277,5 +276,7 @@ def test_what_cannot_be_aligned_is_refused():
         train_test_split()
     with pytest.raises(ValueError, match="contains NaN"):
         train_test_split(data, stratify=np.where(Y > 5, 1.0, np.nan))
+    with pytest.raises(ValueError, match=r"only 1 member, which is too few.*: \[0, 1, 2, 3,"):
+        train_test_split(data, stratify=Y)
     with pytest.raises(ValueError, match="1d array"):
         train_test_split(data, stratify=X)
