@@ -227,7 +227,7 @@ class _Plain:
         if not np.all(np.isfinite(moved)):
             self.nodes.blame(
                 f"Set learning_rate='auto', whose steps suit the data, or lower eta0={task.eta0:g}"
-                ", or scale the columns, for example with sklearn.preprocessing.StandardScaler."
+                ", or scale the columns, for example with dask_dml.preprocessing.DistributedStandardScaler."
             )
         self._average(mean)
         self.point = moved
