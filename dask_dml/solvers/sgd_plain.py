@@ -226,8 +226,8 @@ class _Plain:
             moved = self._with_zeros(moved, models)
         if not np.all(np.isfinite(moved)):
             self.nodes.blame(
-                f"Set learning_rate='auto', whose steps suit the data, lower eta0={task.eta0:g}, or "
-                "scale the columns with dask_dml.preprocessing.DistributedStandardScaler."
+                f"Set learning_rate='auto', whose steps suit the data, lower eta0={task.eta0:g}, "
+                "or scale the columns with dask_dml.preprocessing.DistributedStandardScaler."
             )
         self._average(mean)
         self.point = moved
