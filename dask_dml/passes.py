@@ -334,8 +334,8 @@ def check_finite(block: Block, *sums: np.ndarray) -> None:
     raise ValueError(
         describe_nonfinite(block)
         or "Input X contains values so large that their squares overflow "
-        f"(chunk {block.origin[0][0] if block.origin else 0}); scale the columns first, "
-        "for example with sklearn.preprocessing.StandardScaler."
+        f"(chunk {block.origin[0][0] if block.origin else 0}); divide the largest "
+        "columns by a constant first."
     )
 
 

@@ -218,8 +218,8 @@ def _metric(shard: Shard, shape: np.ndarray, scaling: float, columns: np.ndarray
         if not np.isfinite(norm).all():
             raise ValueError(
                 describe_nonfinite(block)
-                or "Input X contains values so large that their squares overflow; scale the "
-                "columns first, for example with sklearn.preprocessing.StandardScaler."
+                or "Input X contains values so large that their squares overflow; divide "
+                "the largest columns by a constant first."
             )
         norms.append(norm + bias)
     return Metric(diagonal, inverse, bias, norms)

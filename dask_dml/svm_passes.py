@@ -193,8 +193,8 @@ def margins(shard: Shard, point: MarginPoint) -> MarginSums:
         if not np.isfinite(total.sums).all():
             raise ValueError(
                 describe_nonfinite(block)
-                or "Input X contains values so large that sums over its rows overflow; scale the "
-                "columns first, for example with sklearn.preprocessing.StandardScaler."
+                or "Input X contains values so large that sums over its rows overflow; divide "
+                "the largest columns by a constant first."
             )
     return total
 
