@@ -194,10 +194,10 @@ def local_solutions(shard: Shard, ask: DualAsk) -> np.ndarray:
     """
     share = shard.n_rows / ask.n_rows
     p = shard.blocks[0].n_features
-    alone = replace(ask, shape=np.ones(p + 1), n_rows=shard.n_rows, cost=ask.cost / share)
-    _, found = dual_round(
-        shard, None, replace(alone, columns=None, coef=np.zeros((len(ask.coef), p)))
-    )
+    zero = np.zeros((len(ask.coef), p))
+    alone = replace(ask, coef=zero, ahead=zero, shape=np.ones(p + 1), columns=None)
+    alone = replace(alone, n_rows=shard.n_rows, cost=ask.cost / share)
+    _, found = dual_round(shard, None, alone)
     whole = np.column_stack([found.move, found.move_intercept])
     if ask.columns is not None:
         whole = whole[:, np.append(ask.columns, p)]
