@@ -40,7 +40,7 @@ class DualVariablesMixin:
             penalty).  They are feasible, and their dual objective is the lower bound behind
             `duality_gap_`.  Lazy for a Dask collection.  The dual variables of
             ``solver="dual"`` go with the workers' data; a fit by ``"newton"`` from `coef_`
-            to the same gap then stands in for it.
+            to a hundredth of the gap then stands in for it.
 
         Raises
         ------
@@ -55,7 +55,7 @@ class DualVariablesMixin:
         return all_duals(read_coded(self, X, y, sample_weight), self._duals)
 
     def _refined(self, X: Any, y: Any, sample_weight: Any) -> Any:
-        """Return a fit by ``"newton"`` with a gap that is no larger than this one's."""
+        """Return a fit by ``"newton"`` with a hundredth of this one's gap."""
         other: Any = clone(self).set_params(
             solver="newton", warm_start=True, tol=max(0.01 * self.duality_gap_, 1e-12)
         )

@@ -46,7 +46,7 @@ HESSIAN_ROWS = 30
 #: Multiplications that a Hessian may cost in any case.
 HESSIAN_WORK = 5e7
 #: Rows with a curvature up to which they are fetched where columns are many.
-MAX_ROWS = 2000
+MAX_ROWS = 3000
 #: Products with the Hessian that one step may cost.
 MAX_PRODUCTS = 100
 #: Columns for which the preconditioner is exact, of all problems together.
@@ -207,7 +207,8 @@ class SvmNewtonStep:
         # The slack falls about with the square of the width: aim at a third of the tolerance.
         wanted = 0.3 * self.tol * max(e.objective, 1e-300)
         factor = np.sqrt(wanted / e.slack) if e.slack > 0.0 else 1.0
-        self.continuation.factor = float(np.clip(factor, 0.1, 0.5))
+        # Where columns are many, so are the rows that end up at the kink, and all have to follow.
+        self.continuation.factor = float(np.clip(factor, 0.35 if self._wide else 0.1, 0.5))
         return self.continuation.narrow(e.gap - e.slack, e.slack)
 
     # The direction
@@ -312,6 +313,9 @@ class SvmNewtonStep:
             block[-1, -1] = max(block[-1, -1], narrower * self._intercept_bend(e))
         # As if the rows in the window were like all others.
         diagonal = ridge + narrower * e.bend * np.append(self._squares, 1.0)
+        if self._damping > 0.0 and not self.problem.squared:
+            ridge = ridge + self._damping * diagonal
+            diagonal = (1.0 + self._damping) * diagonal
         if self.problem.scaling == 0.0:
             slope[-1], block[-1], diagonal[-1], ridge[-1] = 0.0, 0.0, 1.0, 1.0
         precondition = Preconditioner(diagonal, self._columns, block, ridge)

@@ -13,7 +13,12 @@ from dask_dml.penalties import ElasticNet
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Limits, Outcome, minimise
 from dask_dml.solvers.svm_dual import DualObjective, DualStep, plan_dual
-from dask_dml.solvers.svm_newton import DENSE_COLUMNS, MAX_COLUMNS, SvmNewtonStep
+from dask_dml.solvers.svm_newton import (
+    DENSE_COLUMNS,
+    MAX_COLUMNS,
+    MAX_ROWS,
+    SvmNewtonStep,
+)
 from dask_dml.solvers.svm_sample import fetch_sample, sample_share
 from dask_dml.svm_dual_passes import count_dual_support
 from dask_dml.svm_objective import MarginObjective
@@ -28,7 +33,7 @@ WARM_WIDTH = 0.1
 #: First width after a sample, relative to the distance that its optimum is from that of all rows.
 START_WIDTH = 0.4
 #: Visits of its own rows by every node for a start, and the first width after it.
-LOCAL_EPOCHS, LOCAL_WIDTH = 5, 0.5
+LOCAL_EPOCHS, LOCAL_WIDTH = 5, 1.0
 #: Share of the columns that may occur for the others to be left out.
 MAX_USED = 0.5
 
@@ -157,7 +162,11 @@ def choose_solver(task: Task) -> str:
                 "intercept_scaling=None."
             )
         return "dual"
-    return "newton"
+    # Where columns are many, thousands of rows end up at the hinge's kink, and Newton's steps
+    # get short.
+    wide = task.n_features > MAX_COLUMNS and task.rows.sum() > MAX_ROWS
+    penalised = not task.l1 and np.isfinite(task.scaling)
+    return "dual" if task.solver == "auto" and wide and penalised and not task.squared else "newton"
 
 
 def solve(rounds: Rounds, task: Task) -> Solution:
@@ -170,13 +179,13 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     task : Task
         What is to be fitted.
     """
-    solver = choose_solver(task)
+    choose_solver(task)
     batch = problems(task)
     squares = None
     if task.n_features > MAX_COLUMNS:
         squares = rounds.map_reduce(column_squares) / task.weight
     task, columns = _without_unused(task, squares)
-    if solver == "dual":
+    if choose_solver(task) == "dual":
         return _solve_dual(rounds, task, batch, columns)
     return _solve_newton(rounds, task, batch, columns)
 

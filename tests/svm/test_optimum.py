@@ -103,6 +103,17 @@ def test_ten_classes(loss, class_weight):
     np.testing.assert_array_equal(model.support(X, y), np.flatnonzero(used))
 
 
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+@pytest.mark.parametrize("C", [1e-4, 1e-2, 1.0, 100.0])
+def test_ten_classes_at_every_cost(loss, C):
+    X, y = load_digits(return_X_y=True)
+    weight = np.random.default_rng(0).random(500)
+    model = DistributedLinearSVC(loss=loss, C=C, tol=1e-6, class_weight="balanced")
+    model.fit(X[:500] / 16.0, y[:500], weight)
+    assert model.converged_
+    assert certify(model, X[:500] / 16.0, y[:500], weight) <= 1e-6
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(
     "kind", [{}, {"loss": "hinge"}, {"penalty": "l1"}, {"intercept_scaling": None}]
