@@ -279,6 +279,17 @@ def test_samples_are_in_proportion_and_not_too_small():
     assert sgd_probes.sample_sizes((), 1024) == ()
 
 
+@pytest.mark.parametrize(
+    ("n_features", "n_problems", "quadratic", "able"),
+    [(511, 50, True, True), (512, 1, True, False), (511, 2, False, False), (300, 2, False, True)],
+)
+def test_moments_that_all_nodes_send_stay_small(n_features, n_problems, quadratic, able):
+    known = Known(np.ones(n_features), None, centred=True)
+    rounds = LocalRounds([Shard(0, (frozen(np.ones((2, 1)), np.ones((2, 1)), None, ()),))])
+    sampler = Sampler(Nodes(rounds, None), PENALTIES["l2"], known, n_problems, quadratic=quadratic)
+    assert sampler.able == able
+
+
 # What must not be taken from the sample
 
 
@@ -320,7 +331,7 @@ def test_a_column_missing_from_the_sample_has_its_variance_and_no_correlation(
     mean = frame.residual_mean
     penalty = make_penalty("l2", l2, 0.0)
     sampler = Sampler(
-        nodes, penalty, Known(frame.spread**2 - mean**2 * fit_intercept, mean, fit_intercept),
+        nodes, penalty, Known(frame.spread**2 - mean**2 * fit_intercept, mean, fit_intercept), 1,
         quadratic=True,
     )  # fmt: skip
     point = np.append(rng.standard_normal(p), 0.0)[None]
