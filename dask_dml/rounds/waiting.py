@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dask_dml.rounds import worker as on_worker
@@ -127,8 +128,23 @@ def uninterrupted(call: Callable[..., T], *args: Any) -> T:
     gathers, it may never gather again (distributed goes on waiting for the call that was
     cancelled).  So the interrupt is raised when the call, on a thread of its own, is over.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="dask_dml-call") as pool:
-        return pool.submit(call, *args).result()
+    # Not an executor: interrupted while it starts its thread, it forgets to wait for it.
+    result: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        if not result.set_running_or_notify_cancel():
+            return
+        try:
+            result.set_result(call(*args))
+        except BaseException as error:
+            result.set_exception(error)
+
+    try:
+        threading.Thread(target=run, name="dask_dml-call", daemon=True).start()
+        return result.result()
+    finally:
+        if not result.cancel():
+            concurrent.futures.wait([result])
 
 
 def wait_until_gone(client: Client, fit: str) -> None:
