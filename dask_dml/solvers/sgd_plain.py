@@ -76,7 +76,9 @@ class _Plain:
         self.columns = columns_of(nodes, survey, task.coef, task.n_features)
         self.frame = _raw_frame(self.columns.width, self.n_problems)
         self.metric = np.append(np.ones(self.columns.width), float(task.fit_intercept))
+        self.n_occurring = task.n_features
         if survey is not None:
+            self.n_occurring = int(np.count_nonzero(survey.stored))
             narrow = self.columns.narrow(survey)
             self.frame = frame_of(narrow, centred=task.fit_intercept)
             self.metric = metric_of(narrow, self.frame, fit_intercept=task.fit_intercept)
@@ -204,7 +206,7 @@ class _Plain:
         offset = 1.0 / (np.sqrt(1.0 / np.sqrt(task.alpha)) * task.alpha) if kind == OPTIMAL else 0.0
         rows = np.tile([kind, self.eta, task.power_t, offset, task.alpha], (self.n_problems, 1))
         if task.auto:
-            decay = np.sqrt(1.0 + self.rows_seen / max(self.n_rows, 10 * task.n_features))
+            decay = np.sqrt(1.0 + self.rows_seen / max(self.n_rows, 10 * self.n_occurring))
             for c in range(self.n_problems):
                 curvature = float(self.parameters[c, 2])
                 rows[c, 1] = self.rate / (curvature * decay)
