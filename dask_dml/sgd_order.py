@@ -42,18 +42,18 @@ def training(shard: Shard, split: Split | None) -> Shard:
         return shard
     blocks, first = [], 0
     for block in shard.blocks:
-        out = held_out_rows(split, shard.number, first, block.n_rows)
+        out = held_out_rows(split, shard, first, block.n_rows)
         weight = np.where(out, 0.0, 1.0 if block.weight is None else block.weight)
         blocks.append(frozen(block.X, block.y, weight, block.origin))
         first += block.n_rows
     return Shard(shard.number, tuple(blocks))
 
 
-def held_out_rows(split: Split, shard: int, first: int, n_rows: int) -> np.ndarray:
+def held_out_rows(split: Split, shard: Shard, first: int, n_rows: int) -> np.ndarray:
     """Return which of some rows of a shard are held out."""
     mask = np.empty(n_rows, dtype=np.bool_)
-    key = np.random.SeedSequence([split.key, shard]).generate_state(1, np.uint64)[0]
-    held_out(key, first, mask, split.fraction)
+    key = np.random.SeedSequence([split.key, shard.number]).generate_state(1, np.uint64)[0]
+    held_out(key, first, shard.n_rows, mask, split.fraction)
     return mask
 
 

@@ -153,7 +153,7 @@ def examine(shard: Shard, request: Examination) -> np.ndarray:
     sums = np.zeros((len(request.coef), 4))
     first = 0
     for block in shard.blocks:
-        chosen = np.flatnonzero(held_out_rows(request.split, shard.number, first, block.n_rows))
+        chosen = np.flatnonzero(held_out_rows(request.split, shard, first, block.n_rows))
         first += block.n_rows
         for start in range(0, len(chosen), GATHERED_ROWS):
             rows = chosen[start : start + GATHERED_ROWS]

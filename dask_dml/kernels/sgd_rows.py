@@ -130,8 +130,17 @@ def visiting_order(size, tile, key):
 
 
 @exact
-def held_out(key, first, mask, fraction):
-    """Mark the rows ``first, first + 1, ...`` of a shard that are held out for validation."""
-    limit = np.int64(fraction * 4294967296.0)
+def held_out(key, first, n_rows, mask, fraction):
+    """Mark the rows ``first, first + 1, ...`` of a shard that are held out for validation.
+
+    One row, drawn at random, of every ``1 / fraction`` consecutive ones: the share is exact, also
+    of few rows.
+    """
     for i in range(mask.shape[0]):
-        mask[i] = draw(key, first + i, 4294967296) < limit
+        row = first + i
+        group = np.int64(np.floor(row * fraction))
+        start = np.int64(np.ceil(group / fraction))
+        stop = min(np.int64(np.ceil((group + 1) / fraction)), n_rows)
+        # Rounding may put a row before the beginning of its group.
+        start = min(start, row)
+        mask[i] = n_rows > 1 and row == start + draw(key, group, max(stop - start, 1))

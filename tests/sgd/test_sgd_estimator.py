@@ -162,13 +162,30 @@ def test_held_out_rows_do_not_matter():
         n_shards=1,
     )  # fmt: skip
     key = int(np.random.RandomState(0).randint(2**31 - 1))
-    mask = held_out_rows(Split(key, 0.5), 0, 0, 300)
-    assert 100 < mask.sum() < 200
+    shard = Shard(0, (frozen(X, y[:, None], None, ()),))
+    mask = held_out_rows(Split(key, 0.5), shard, 0, 300)
+    assert mask.sum() == 150
+    assert 50 < mask[::2].sum() < 100
     first = model.fit(X, y).coef_.copy()
     changed = y.copy()
     changed[mask] = 1e3
     np.testing.assert_allclose(model.fit(X, changed).coef_, first, rtol=1e-12)
-    assert Shard(0, (frozen(X, y[:, None], None, ()),)).n_rows == 300
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 1 / 3, 0.5, 0.7])
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 10, 11, 99])
+def test_the_share_of_held_out_rows_is_exact(n_rows, fraction):
+    from dask_dml.blocks import Shard, frozen
+    from dask_dml.sgd_order import Split, held_out_rows
+
+    shard = Shard(3, (frozen(np.zeros((n_rows, 1)), np.zeros((n_rows, 1)), None, ()),))
+    split = Split(5, fraction)
+    mask = held_out_rows(split, shard, 0, n_rows)
+    wanted = np.ceil(n_rows * fraction - 1e-9) if n_rows > 1 else 0
+    assert abs(mask.sum() - wanted) <= 1
+    assert n_rows == 1 or 0 < mask.sum() < n_rows
+    parts = [held_out_rows(split, shard, first, 1)[0] for first in range(n_rows)]
+    np.testing.assert_array_equal(parts, mask)
 
 
 def test_warm_start_goes_on(data):
