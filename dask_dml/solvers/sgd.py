@@ -232,8 +232,9 @@ class Nodes:
         weight, first, second, residual = sums.T
         if not np.all(weight > 0.0):
             raise ValueError(
-                "No row of positive weight is held out for validation. Increase "
-                "validation_fraction, or set early_stopping=False."
+                "No row of positive weight is held out for validation "
+                f"(n_samples={sum(self.shard_rows)}). Increase validation_fraction, or set "
+                "early_stopping=False."
             )
         spread = second - first**2 / weight
         flat = np.where(residual > 0.0, 0.0, 1.0)
