@@ -53,6 +53,8 @@ TRIAL, SLOW = 8, 0.03
 WEAK = 0.5
 #: Metric of the consensus: share of the curvature that a column would have if every row counted.
 CURVATURE = 0.3
+#: Metric where columns are as many as rows.
+WIDE_STIFFNESS = 8.0
 #: By how much the nodes' distance from the consensus, and that which it moves, may differ before
 #: the metric's factor is changed, and by what.
 IMBALANCE, ADJUSTMENT = 16.0, 1.4
@@ -147,7 +149,8 @@ def plan_dual(
     # With as many columns as rows no node learns anything of a column that others do not know.
     share = max(0.0, 1.0 - len(squares) / n_rows)
     weak = not problems[0].squared and bends.max() <= WEAK * len(shard_rows)
-    return 1.0 + share * bends, bool(weak)
+    # Then what holds it is all that keeps the nodes together.
+    return WIDE_STIFFNESS + (1.0 - WIDE_STIFFNESS) * share + share * bends, bool(weak)
 
 
 class DualObjective:
