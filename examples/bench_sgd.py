@@ -59,7 +59,7 @@ def until(
     fit: Callable[[int], Any], error: Callable[[Any], float], goal: float
 ) -> tuple[float, Any]:
     """Return the time of the shortest fit that reaches the goal."""
-    for n_iter in (2, 3, 4, 5, 7, 10, 15, 20):
+    for n_iter in (2, 3, 5, 7, 10, 15):
         taken, model = seconds(lambda n=n_iter: fit(n))
         if error(model) <= goal:
             again, model = seconds(lambda n=n_iter: fit(n))
@@ -96,13 +96,13 @@ def persisted(X: Any, y: np.ndarray, n_chunks: int) -> tuple[Any, Any]:
 def speed(n_rows: int) -> None:
     rng = np.random.default_rng(0)
     p = 100
-    mixing = np.linalg.qr(rng.standard_normal((p, p)))[0] * np.geomspace(1.0, 0.1, p)
+    mixing = np.linalg.qr(rng.standard_normal((p, p)))[0] * np.geomspace(1.0, 1 / 400, p)
     X = rng.standard_normal((n_rows, p)) @ mixing.T
     X /= X.std(axis=0)
-    y = X @ rng.standard_normal(p) + 3.0 * rng.standard_normal(n_rows)
+    y = X @ rng.standard_normal(p) + rng.standard_normal(n_rows)
     best = objective(X, y, DistributedGDRegressor(alpha=ALPHA).fit(X, y))
     dX, dy = persisted(X, y, 10)
-    print(f"{n_rows:,} x {p} float64, 2 one-thread workers, cond(X'X) about 1e2")
+    print(f"{n_rows:,} x {p} float64, 2 one-thread workers, cond(X'X) about 1.5e5")
     for name, parameters in (
         ("averaged", {"variance_reduction": None}),
         ("svrg", {"variance_reduction": "svrg"}),
@@ -118,8 +118,8 @@ def speed(n_rows: int) -> None:
 
     mine, model = until(lambda n: ours(max_iter=n).fit(dX, dy), error, 3e-3)
     print(f"to 3e-3: {mine:.3f} s, {model.n_iter_} passes, reached {error(model):.1e}")
-    # The default first step length hovers above the goal for ever; a shorter one gets there.
-    for eta0 in (0.01, 0.001):
+    # The default first step length hovers above the goal, and shorter ones take their time.
+    for eta0 in (0.01, 0.003):
         other, model = until(lambda n, e=eta0: theirs(max_iter=n, eta0=e).fit(X, y), error, 3e-3)
         print(
             f"SGDRegressor(eta0={eta0}): {other:.2f} s, {model.n_iter_} passes, reached "

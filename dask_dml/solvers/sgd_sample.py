@@ -31,12 +31,16 @@ FEWEST_ROWS, MOST_ROWS = 2**10, 2**13
 MAX_MOMENTS, MAX_CHANGES = 2**19, 2**20
 #: Share of the decrease promised by the sample that must come true for it to be trusted again.
 KEPT = 0.5
-#: Share of the decrease promised by the mixture of both changes that the sample's own must promise
-#: for the nodes to rest: their steps take a pass.
-WORTH = 0.99
+#: Share of the promised decrease that a mixture must add for the sample to be mixed in.
+WORTH = 0.05
+#: Share of what the sample promises itself that its halves must promise each other for the nodes to
+#: rest: the sample's own steps then gain as much with every pass as the nodes' with two.
+ACCURATE = 0.9
 #: Lengths, relative to the nodes' average, between which it is good enough where there are many
 #: columns.
 GOOD_LENGTHS = (0.5, 2.0)
+#: Columns per row of the sample from which its moments are too poor to be taken as they are.
+FEW = 1 / 8
 #: What is then added to the estimated curvature, relative to it: the estimate is a sample's.
 DAMPING = 1e-3
 
@@ -118,24 +122,32 @@ class Proposal:
         """By how much the objective is thought to fall."""
         return float(np.mean([model.decrease(change) for model, change in self.checks]))
 
+    @property
+    def accurate(self) -> bool:
+        """Whether the sample's noise hardly matters: its own steps go nearly all the way."""
+        return self.promised >= ACCURATE * self.model.decrease(self.change)
+
     def blend(self, other: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the best mixture with a change that does not come from the sample.
 
         Returns
         -------
         change : ndarray of shape (n_features + 1,)
-            The mixture, or the better one if there is an L1 penalty, lest zeros are lost.
+            The mixture; the other change itself where the sample, whose noise would get in, has
+            little to add.  With an L1 penalty the better one, lest zeros are lost.
         promised : float
             By how much the objective is thought to fall.
         """
         if self.model.penalty.l1 > 0.0:
-            others = self.model.largest_decrease(other)
-            promised = self.promised
+            others, promised = self.model.largest_decrease(other), self.promised
             return (other, others) if others >= promised else (self.change, promised)
         spans = [model.on_span(np.array([other, change])) for model, change in self.checks]
         slopes, bends = (np.mean(parts, axis=0) for parts in zip(*spans, strict=True))
         shares = solve_smooth(bends, -slopes, np.zeros(2))
         promised = -float(shares @ slopes + 0.5 * shares @ bends @ shares)
+        alone = 0.5 * float(slopes[0]) ** 2 / float(bends[0, 0]) if bends[0, 0] > 0.0 else 0.0
+        if slopes[0] <= 0.0 and alone >= (1.0 - WORTH) * promised:
+            return other, alone
         return shares[0] * other + shares[1] * self.change, promised
 
 
@@ -178,8 +190,8 @@ class Sampler:
     Attributes
     ----------
     leads : bool
-        Whether the sample's own steps have kept their promise where the nodes' could not match
-        it: the nodes need then not take any.
+        Whether the sample is accurate, and its last promise was kept: the nodes need then not take
+        steps.
     """
 
     def __init__(
@@ -240,15 +252,17 @@ class Sampler:
             mixed[c], decrease = proposal.blend(average[c])
             promised += decrease
             taken[c] = not np.array_equal(mixed[c], average[c])
-        own = sum(proposal.promised for proposal in proposals)
-        self._promised = own if own >= WORTH * promised else np.inf
+        self._promise(proposals, promised)
         return mixed, taken
 
     def propose(self, request: Visit) -> np.ndarray:
         """Return the sample's own changes."""
         proposals = self._proposals(request)
-        self._promised = sum(proposal.promised for proposal in proposals)
+        self._promise(proposals, sum(proposal.promised for proposal in proposals))
         return np.array([proposal.change for proposal in proposals])
+
+    def _promise(self, proposals: list[Proposal], decrease: float) -> None:
+        self._promised = decrease if all(each.accurate for each in proposals) else np.inf
 
     def _proposals(self, request: Visit) -> list[Proposal]:
         if self._moments is None or not self.quadratic:
@@ -337,11 +351,16 @@ def _cautious(columns: Known, sampled: np.ndarray, n_rows: int) -> np.ndarray:
     found, known = np.diagonal(spread), weight * columns.variance
     # What is left of a column without entries is rounding.
     present = found > 1e-6 * known
-    raised = np.sqrt(np.divide(known, found, out=np.ones_like(known), where=present))
-    raised = np.where(present, np.maximum(raised, 1.0), 0.0)
+    # Factors that differ from one by the sample's noise would blur what nearly dependent columns
+    # have to say.
+    short = found < 0.5 * known
+    raised = np.sqrt(np.divide(known, found, out=np.ones_like(known), where=short & present))
+    raised[~present] = 0.0
     cautious: np.ndarray = spread * np.outer(raised, raised)
     diagonal = np.where(present, np.diagonal(cautious), known)
-    cautious[np.diag_indices_from(cautious)] = diagonal * (1.0 + (len(sampled) / n_rows) ** 2)
+    share = len(sampled) / n_rows
+    ridge = share**2 if share > FEW else 0.0
+    cautious[np.diag_indices_from(cautious)] = diagonal * (1.0 + ridge)
     mean = columns.mean if columns.mean is not None else sums / weight
     whole = np.empty_like(sampled)
     whole[:-1, :-1] = cautious + weight * np.outer(mean, mean) * columns.centred
