@@ -36,8 +36,7 @@ WORTH = 0.05
 #: Share of what the sample promises itself that its halves must promise each other for the nodes to
 #: rest: the sample's own steps then gain as much with every pass as the nodes' with two.
 ACCURATE = 0.9
-#: Lengths, relative to the nodes' average, between which it is good enough where there are many
-#: columns.
+#: Lengths, relative to the nodes' average, between which it can be trusted.
 GOOD_LENGTHS = (0.5, 2.0)
 #: Columns per row of the sample from which its moments are too poor to be taken as they are.
 FEW = 1 / 8
@@ -133,8 +132,9 @@ class Proposal:
         Returns
         -------
         change : ndarray of shape (n_features + 1,)
-            The mixture; the other change itself where the sample, whose noise would get in, has
-            little to add.  With an L1 penalty the better one, lest zeros are lost.
+            The mixture; the other change itself where it goes about as far as it should and both
+            halves agree that the sample, whose noise would get in, has little to add.  With an
+            L1 penalty the better one, lest zeros are lost.
         promised : float
             By how much the objective is thought to fall.
         """
@@ -144,10 +144,15 @@ class Proposal:
         spans = [model.on_span(np.array([other, change])) for model, change in self.checks]
         slopes, bends = (np.mean(parts, axis=0) for parts in zip(*spans, strict=True))
         shares = solve_smooth(bends, -slopes, np.zeros(2))
-        promised = -float(shares @ slopes + 0.5 * shares @ bends @ shares)
-        alone = 0.5 * float(slopes[0]) ** 2 / float(bends[0, 0]) if bends[0, 0] > 0.0 else 0.0
-        if slopes[0] <= 0.0 and alone >= (1.0 - WORTH) * promised:
-            return other, alone
+        length = max(-slopes[0] / bends[0, 0], 0.0) if bends[0, 0] > 0.0 else 0.0
+        mixture, alone = (
+            np.array([-(t @ slope + 0.5 * t @ bend @ t) for slope, bend in spans])
+            for t in (shares, np.array([length, 0.0]))
+        )
+        trusted = GOOD_LENGTHS[0] <= length <= GOOD_LENGTHS[1]
+        if trusted and np.all(alone >= (1.0 - WORTH) * mixture):
+            return other, float(alone.mean())
+        promised = float(mixture.mean())
         return shares[0] * other + shares[1] * self.change, promised
 
 
