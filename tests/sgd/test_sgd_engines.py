@@ -47,7 +47,7 @@ def chunked(X, y):
 
 def fitted(mode, X, y):
     model = DistributedSGDRegressor(
-        max_iter=8, tol=None, random_state=2, n_shards="blocks", **MODES[mode]
+        max_iter=6, tol=None, random_state=2, n_shards="blocks", **MODES[mode]
     ).fit(X, y)
     return np.append(model.coef_, model.intercept_), model
 
@@ -78,8 +78,18 @@ def test_a_killed_worker_changes_no_bit(process_client, monkeypatch, mode, spars
     client.wait_for_workers(2, timeout=30)
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("mode", "sparse"),
+    [
+        ("svrg", False),
+        ("svrg", True),
+        ("averaged", True),
+        ("huber", False),
+        ("schedule", True),
+        ("sampled", False),
+        ("early", False),
+    ],
+)
 def test_a_stream_gives_the_numbers_of_this_process(client, monkeypatch, mode, sparse):
     X, y = chunked(*rows(sparse))
     expected, here = fitted(mode, X, y)
