@@ -98,7 +98,7 @@ def spread_order(n, key):
             # Every branch of the tree is turned over or not, by a bit of its own.
             branch = (np.uint64(1) << np.uint64(level)) + np.uint64(number)
             turned = mixed(np.uint64(key) ^ (branch * np.uint64(0x9E3779B97F4A7C15)))
-            number = 2 * number + ((left & 1) ^ np.int64(turned >> np.uint64(63)))  # type: ignore[assignment]
+            number = 2 * number + ((left & 1) ^ np.int64(turned >> np.uint64(63)))  # type: ignore[assignment]  # numba's integer
             left >>= 1
         if number < n:
             order[at] = number

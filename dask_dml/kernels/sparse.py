@@ -35,14 +35,14 @@ def entries(indptr, row):
 
 
 @jit
-def _add_row(data, indices, indptr, row, u, total):
+def add_row(data, indices, indptr, row, u, total):
     """Add a multiple of a row."""
     for at in entries(indptr, row):
         total[np.uint64(indices[at])] += u * data[at]
 
 
 @jit
-def _dot_row(data, indices, indptr, row, w):
+def dot_row(data, indices, indptr, row, w):
     """Return the product of a row with a vector."""
     f = 0.0
     for at in entries(indptr, row):
@@ -57,7 +57,7 @@ def _subtract_predictions(data, indices, indptr, begin, coef, intercept, residua
     if n_problems == 1:
         w = coef.reshape(coef.shape[0])
         for k in range(size):
-            residual[0, k] -= intercept[0] + _dot_row(data, indices, indptr, begin + k, w)
+            residual[0, k] -= intercept[0] + dot_row(data, indices, indptr, begin + k, w)
         return
     f = np.empty(n_problems)
     for k in range(size):
@@ -77,7 +77,7 @@ def _add_rows(data, indices, indptr, begin, slope, total):
     if n_problems == 1:
         whole = total.reshape(total.shape[0])
         for k in range(size):
-            _add_row(data, indices, indptr, begin + k, slope[0, k], whole)
+            add_row(data, indices, indptr, begin + k, slope[0, k], whole)
         return
     for k in range(size):
         for at in entries(indptr, begin + k):

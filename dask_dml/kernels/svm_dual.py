@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from dask_dml.kernels.rows import jit
-from dask_dml.kernels.svm_sparse import entries
+from dask_dml.kernels.sparse import entries
 
 #: Rows that are shuffled among each other.  Groups are shuffled, too; a full shuffle of the rows
 #: would wait for memory at every row.

@@ -4,38 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dml.kernels.rows import inline, jit
+from dask_dml.kernels.rows import jit
+from dask_dml.kernels.sparse import add_row, dot_row, entries
 from dask_dml.kernels.svm_rows import group_sums
-
-
-@inline
-def entries(indptr, row):
-    """Return the positions of a row's entries.
-
-    Unsigned, as the column numbers should be where they are looked up: Numba then need not ask
-    whether they count from the end, and the loop runs three times as fast.
-    """
-    return range(np.uint64(indptr[row]), np.uint64(indptr[row + 1]))
-
-
-# The next two are functions of their own because their loops, written out inside a longer
-# function, were compiled to code that is two to three times slower.
-
-
-@jit
-def _add_row(data, indices, indptr, row, u, total):
-    """Add a multiple of a row."""
-    for at in entries(indptr, row):
-        total[np.uint64(indices[at])] += u * data[at]
-
-
-@jit
-def _dot_row(data, indices, indptr, row, w):
-    """Return the product of a row with a vector."""
-    f = 0.0
-    for at in entries(indptr, row):
-        f += data[at] * w[np.uint64(indices[at])]
-    return f
 
 
 @jit
@@ -56,9 +27,9 @@ def single(
     for begin in range(start, stop, group):
         size = min(group, stop - begin)
         for k in range(size):
-            f = _dot_row(data, indices, indptr, begin + k, w)
+            f = dot_row(data, indices, indptr, begin + k, w)
             if moving:
-                Z[0, k] = _dot_row(data, indices, indptr, begin + k, d) + db
+                Z[0, k] = dot_row(data, indices, indptr, begin + k, d) + db
             F[0, k] = f + b
         bend = bends[:, begin - start : begin - start + size] if bends.shape[1] > 0 else bends
         group_sums(
@@ -69,7 +40,7 @@ def single(
             u = F[0, k]
             if u != 0.0:
                 side = second if y[begin + k, 0] == label[0] else first
-                _add_row(data, indices, indptr, begin + k, u, side)
+                add_row(data, indices, indptr, begin + k, u, side)
 
 
 @jit
@@ -184,7 +155,7 @@ def add_product(data, indices, indptr, bend, d, db, total):
     factors = 0.0
     for i in range(bend.shape[0]):
         if bend[i] > 0.0:
-            u = bend[i] * (_dot_row(data, indices, indptr, i, d) + db)
+            u = bend[i] * (dot_row(data, indices, indptr, i, d) + db)
             factors += u
-            _add_row(data, indices, indptr, i, u, total)
+            add_row(data, indices, indptr, i, u, total)
     return factors

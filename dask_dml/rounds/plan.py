@@ -46,7 +46,7 @@ def check_n_shards(n_shards: object) -> None:
     """
     if n_shards is None or n_shards == "blocks":
         return
-    if isinstance(n_shards, bool) or not hasattr(n_shards, "__index__") or n_shards < 1:  # type: ignore[operator]
+    if isinstance(n_shards, bool) or not hasattr(n_shards, "__index__") or n_shards < 1:  # type: ignore[operator]  # a number by then
         raise ValueError(
             f'n_shards must be None, "blocks" or an integer of at least 1, got {n_shards!r}'
         )

@@ -180,7 +180,7 @@ def quietly(client: Client, function: object, fit: str, workers: set[str]) -> di
     try:
         return call_workers(
             client,
-            function,  # type: ignore[arg-type]
+            function,  # type: ignore[arg-type]  # of any arguments
             fit,
             workers=workers,
             what="closing",

@@ -62,7 +62,7 @@ class _Corrected:
         self.metric = metric_of(survey, self.frame, fit_intercept=task.fit_intercept)
         problems = [Problem(c, task.loss, task.penalty) for c in range(task.n_outputs)]
         self.objective = Objective(
-            nodes,  # type: ignore[arg-type]
+            nodes,  # type: ignore[arg-type]  # all that it asks of rounds
             problems,
             self.frame,
             fit_intercept=task.fit_intercept,
