@@ -123,7 +123,10 @@ def _effect(X: Matrix, changes: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def majorant_curvature(r: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """Return the curvature of the parabolas that lie above the loss and touch it at ``r``."""
+    """Return the curvature of the parabolas about zero with the loss's slope at ``r``.
+
+    Those of Huber's loss lie above it.
+    """
     margin, width, scale = parameters[:3]
     excess = np.maximum(np.abs(r) - margin, 0.0)
     slope = scale * np.minimum(excess, width)
