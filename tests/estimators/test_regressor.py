@@ -49,7 +49,9 @@ def test_fitted_attributes_are_plain_numpy_and_python(client, solver, outputs):
     assert model.coef_.dtype == np.float64
     assert model.coef_.shape == ((3,) if outputs == 1 else (2, 3))
     private = set(vars(model)) - fitted - set(model.get_params())
-    assert not private
+    # What `to_sklearn` multiplies alpha by.
+    assert private == {"_weight_sum"}
+    assert type(model._weight_sum) is float
 
 
 def test_everything_a_fit_made_is_released(client):
