@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, default_client
 from hypothesis import HealthCheck, settings
 
 from dask_dml.rounds.worker import open_fits
@@ -33,6 +33,21 @@ def _connected(*, processes: bool) -> Iterator[Client]:
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@pytest.fixture(autouse=True)
+def same_default_client() -> Iterator[None]:
+    """No test leaves a client that later ones would use unawares."""
+    before = _default_client()
+    yield
+    assert _default_client() is before, "the test left another default client than it found"
+
+
+def _default_client() -> Client | None:
+    try:
+        return default_client()
+    except ValueError:
+        return None
 
 
 @pytest.fixture(scope="session")

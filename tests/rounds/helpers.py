@@ -14,7 +14,7 @@ import numpy as np
 import threadpoolctl
 
 from dask_dml.chunks import Chunks
-from dask_dml.rounds import open_rounds
+from dask_dml.rounds import choose, open_rounds
 from dask_dml.rounds.worker import Answer
 
 
@@ -106,6 +106,11 @@ def slow_identity(value, seconds):
 
 def of_unknown_size(chunks):
     return replace(chunks, nbytes=float("nan"))
+
+
+def set_local_share(share):
+    """Set which share of its free memory a worker takes for a fit inside of a task."""
+    choose.LOCAL_SHARE = share
 
 
 def fit_in_task(number):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dask_dml.blocks import frozen, slice_rows
 from dask_dml.rounds import open_rounds
-from dask_dml.rounds.choose import count_threads
+from dask_dml.rounds.choose import LOCAL_SHARE, count_threads
 from dask_dml.rounds.cluster import ClusterRounds
 from dask_dml.rounds.local import LocalRounds
 from dask_dml.rounds.streaming import StreamingRounds
@@ -278,11 +278,16 @@ def test_choice_without_a_client(monkeypatch):
 
 
 @pytest.mark.parametrize("room", [0.5, 1e-9])
-def test_inside_a_task(client, room, monkeypatch):
-    """A fit on dask data inside a task of the same cluster, on all of its threads at once."""
-    monkeypatch.setattr("dask_dml.rounds.choose.LOCAL_SHARE", room)
-    futures = client.map(helpers.fit_in_task, range(4), pure=False)
-    for name, total in client.gather(futures):
+def test_inside_a_task(process_client, room):
+    """A fit on dask data inside a task of the same cluster, on all of its threads at once.
+
+    In processes of their own: the client of a worker in this one would be the default from here on.
+    """
+    process_client.run(helpers.set_local_share, room)
+    futures = process_client.map(helpers.fit_in_task, range(4), pure=False)
+    results = process_client.gather(futures)
+    process_client.run(helpers.set_local_share, LOCAL_SHARE)
+    for name, total in results:
         assert name == ("LocalRounds" if room == 0.5 else "StreamingRounds")
         assert total == 600.0
     del futures
