@@ -6,7 +6,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,9 @@ from dask_dml.prediction import linear_predict, linear_score
 
 #: What `dask_dml.chunks.describe_nonfinite` says where it is given no names.
 _BAD_COLUMN = re.compile(r"(Input X contains .*?, column )(\d+)(\..*)", re.DOTALL)
+
+#: Columns between which the driver's systems are large enough for several threads.
+SMALL_SYSTEM, LARGE_SYSTEM = 500, 2000
 
 
 class LinearEstimator(BaseEstimator):
@@ -43,6 +46,19 @@ class LinearEstimator(BaseEstimator):
 
     def _deadline(self, max_time: float | None) -> float:
         return np.inf if max_time is None else time.monotonic() + max_time
+
+    def _driver_threads(self, n_features: int) -> AbstractContextManager[None]:
+        """Return the context in which the driver solves its systems between rounds.
+
+        Those of few columns, and the small ones that stand for very many, take a thread less time
+        than it takes to wake the others; and these go on spinning for some time, on cores that
+        workers of this machine need.
+        """
+        if SMALL_SYSTEM < n_features <= LARGE_SYSTEM:
+            return nullcontext()
+        from dask_dml.rounds.threads import BlasLimit
+
+        return BlasLimit()()
 
     def _report(self, verbose: int) -> Callable[[str], None] | None:
         if not verbose:

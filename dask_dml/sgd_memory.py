@@ -40,6 +40,10 @@ class Ground:
     units: np.ndarray | None
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
+    def copy(self) -> Ground:
+        """Return the same, with arrays of its own."""
+        return replace(self, mean=np.array(self.mean), metric=np.array(self.metric))
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -126,7 +130,8 @@ class Request:
 def on_node(shard: Shard, memory: Memory | None, request: Request) -> tuple[Memory, Any]:
     """Evaluate a request on a shard; the state function of all rounds."""
     memory = memory or Memory()
-    ground = request.ground or memory.ground
+    # What has travelled is read-only, for which kernels would be compiled anew.
+    ground = memory.ground if request.ground is None else request.ground.copy()
     rows = training(shard if ground is None else _narrowed(shard, ground), request.split)
     node = Node(rows, memory)
     if request.ground is not None:

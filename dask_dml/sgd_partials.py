@@ -75,8 +75,9 @@ class Models:
     last, mean : ndarray of shape (n_problems, n_features + 1)
         Weighted sums of the changes to the last iterate, and to the average of the last ones;
         without columns where they were not wanted.
-    weights : ndarray of shape (n_features + 1,) or (1,)
-        Sums of the weights, coordinate by coordinate where these differ.
+    weights : ndarray of shape (n_features + 1,), (1,) or (0,)
+        Sums of the weights, coordinate by coordinate where these differ; nothing where they were
+        not wanted.
     weight : float
         Sum of the nodes' weights.
     support : ndarray of shape (n_problems, n_features + 1) or (n_problems, 0)
@@ -105,7 +106,7 @@ class Models:
         return cls(
             zeros if wants.last else nothing,
             zeros if wants.mean else nothing,
-            np.zeros(1),
+            np.zeros(1 if wants.weights else 0),
             0.0,
             zeros if wants.zeros else nothing,
             np.zeros(shape[0]),
@@ -128,7 +129,7 @@ class Models:
     def average(self, sums: np.ndarray) -> np.ndarray:
         """Return ``last`` or ``mean`` divided by the weights."""
         weights = np.broadcast_to(self.weights, sums.shape[-1:])
-        return np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 0.0)
+        return np.divide(sums, weights, out=np.zeros(sums.shape), where=weights > 0.0)
 
     @property
     def zeros(self) -> np.ndarray:

@@ -16,6 +16,10 @@ from dask_dml.sgd_order import total_weight, weights_of
 from dask_dml.sgd_partials import Models, Survey
 from dask_dml.sgd_walks import DenseWalk, SparseWalk, TextbookWalk, Visit, Walk
 
+#: Changes of more coordinates than this travel in single precision: they are small, and what is
+#: exact (the point where they lead, its gradient and objective) does not depend on them.
+LONG, SHORT = 2**10, np.dtype(np.float32)
+
 
 def survey(shard: Shard, units: np.ndarray | None) -> Survey:
     """Return means, spreads, tails and products with the targets of a shard's columns."""
@@ -72,21 +76,25 @@ def visit(node: Node, request: Visit) -> Models:
     # Zero-weight rows are visited, too: the mean weight is over all rows.
     walk = kind(node, request, _fixed(node, request, total), node.n_rows / total)
     walk.run()
-    last, mean = walk.result()
+    last, mean = walk.iterates()
     weight = total if node.ground.units is None else float(node.unit > 0.0)
-    weights = np.full(1, weight)
+    weights, short = np.full(1, weight), np.dtype(np.float64)
     if node.sparse and not request.literal:
         # What a node says of a column counts by its rows that have an entry there.
         weights = weight * np.append(node.memory.stored / node.n_rows, 1.0)
+        short = SHORT if len(weights) > LONG else short
     wants, nothing = request.wants, np.empty((len(last), 0))
+    # Corrected steps begin at zero, relative to the anchor; others have no anchor.
+    support = weight * (walk.anchor + last != 0.0) if wants.zeros else nothing
+    last, mean = last - walk.start, mean - walk.start
     return Models(
-        last=weights * (last - request.point) if wants.last else nothing,
-        mean=weights * (mean - request.point) if wants.mean else nothing,
-        weights=weights,
+        last=(weights * last).astype(short, copy=False) if wants.last else nothing,
+        mean=(weights * mean).astype(short, copy=False) if wants.mean else nothing,
+        weights=weights if wants.weights else np.empty(0),
         weight=weight,
-        support=weight * (last != 0.0) if wants.zeros else nothing,
+        support=support.astype(short, copy=False),
         loss=walk.loss / walk.n_visited * weight,
-        each=((weight, mean - request.point),) if wants.each else (),
+        each=((weight, mean.astype(short, copy=False)),) if wants.each else (),
         n_nodes=1,
     )
 

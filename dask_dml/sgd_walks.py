@@ -17,12 +17,16 @@ from dask_dml.sgd_order import sampled, stretches, weights_of
 
 @dataclass(frozen=True)
 class Wants:
-    """What nodes report: changes to the last iterate and to the mean one, zeros, one by one."""
+    """What nodes report: changes to the last iterate and to the mean one, zeros, one by one.
+
+    And the weights of what they say, which stay the same throughout a fit.
+    """
 
     last: bool = False
     mean: bool = False
     zeros: bool = False
     each: bool = False
+    weights: bool = True
 
 
 @dataclass(frozen=True)
@@ -154,14 +158,11 @@ class Walk:
         raise NotImplementedError
 
     def iterates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last iterate and the sum of the tail, relative to the anchor."""
+        """Return the last iterate and the average of the tail, relative to the anchor."""
         raise NotImplementedError
 
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last iterate and the average of the tail."""
-        last, total = self.iterates()
-        mean = total / self.n_averaged if self.n_averaged else last
-        return self.anchor + last, self.anchor + mean
+    def _averaged(self, last: np.ndarray, total: np.ndarray) -> np.ndarray:
+        return total / self.n_averaged if self.n_averaged else last
 
 
 class DenseWalk(Walk):
@@ -170,7 +171,7 @@ class DenseWalk(Walk):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         # In the kernel's coordinates all steps have the same length.
-        self.mean = np.array(self.ground.mean)
+        self.mean = self.ground.mean
         self.scales = np.append(np.sqrt(self.ground.metric[:-1]), 1.0)
         self.iterate, self.scaled_anchor = (
             np.divide(array, self.scales, out=np.zeros_like(array), where=self.scales > 0.0)
@@ -195,11 +196,11 @@ class DenseWalk(Walk):
         )  # fmt: skip
 
     def iterates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last iterate and the sum of the tail, relative to the anchor."""
+        """Return the last iterate and the average of the tail, relative to the anchor."""
         moving = self.scales > 0.0
         last = np.where(moving, self.iterate * self.scales, self.start)
         total = np.where(moving, self.average * self.scales, self.start * self.n_averaged)
-        return last, total
+        return last, self._averaged(last, total)
 
 
 class SparseWalk(Walk):
@@ -207,31 +208,20 @@ class SparseWalk(Walk):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        metric = self.ground.metric
+        metric, mean = self.ground.metric, self.ground.mean
         self.free = float(metric[-1])
         self.lengths = np.array(self.schedule[:, ETA0])
         # A row does to its coordinates what every row would do to all: as much more as its
         # coordinates are rarer.
         often = self.node.n_rows / np.maximum(self.node.memory.stored, 1.0)
-        each = np.outer(self.lengths, metric[:-1] * often)
-        columns = {
-            sgd_sparse.ITERATE: self.start[:, :-1],
-            sgd_sparse.METRIC: metric[:-1],
-            sgd_sparse.SHRINK: 1.0 / (1.0 + each * self.l2[:, None]),
-        }
-        more = {
-            sgd_sparse.PUSH: each * self.fixed[:, :-1],
-            sgd_sparse.MEAN: self.ground.mean,
-            sgd_sparse.ANCHOR: self.anchor[:, :-1],
-            sgd_sparse.THRESHOLD: each * self.l1[:, None],
-        }
-        if any(np.any(values) for values in more.values()):
-            columns |= more
-        self.tables = sgd_sparse.new_tables(len(each), each.shape[1], 8 if len(columns) > 4 else 4)
-        for number, values in columns.items():
-            self.tables[..., number] = values
+        whole = any(np.any(values) for values in (self.anchor, self.fixed, mean, self.l1))
+        self.tables = sgd_sparse.new_tables(len(self.start), len(mean), 8 if whole else 4)
+        sgd_sparse.fill(
+            self.tables, self.start, self.anchor, self.fixed, metric, mean, often, self.lengths,
+            self.l2, self.l1,
+        )  # fmt: skip
         last = [array[:, -1] for array in (self.start, self.anchor, self.fixed)]
-        self.intercepts = np.stack([*last, np.zeros(len(each))], axis=1)
+        self.intercepts = np.stack([*last, np.zeros(len(self.start))], axis=1)
 
     def _steps(self, block: Block, first: int, order: np.ndarray) -> None:
         request, X = self.request, block.X
@@ -243,10 +233,12 @@ class SparseWalk(Walk):
         )  # fmt: skip
 
     def iterates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last iterate and the sum of the tail, relative to the anchor."""
-        last = np.column_stack([self.tables[..., sgd_sparse.ITERATE], self.intercepts[:, 0]])
-        total = sgd_sparse.sum_of_iterates(self.tables, self.n_averaged)
-        return last, np.column_stack([total, self.intercepts[:, 3]])
+        """Return the last iterate and the average of the tail, relative to the anchor."""
+        last, mean = np.empty_like(self.start), np.empty_like(self.start)
+        sgd_sparse.harvest(self.tables, self.n_averaged, last, mean)
+        last[:, -1] = self.intercepts[:, 0]
+        mean[:, -1] = self._averaged(last[:, -1], self.intercepts[:, 3])
+        return last, mean
 
 
 class TextbookWalk(Walk):
@@ -256,6 +248,7 @@ class TextbookWalk(Walk):
         super().__init__(*args)
         n_problems, width = self.start.shape
         self.tables = sgd_sparse.new_tables(n_problems, width - 1, 4)
+        self.tables[...] = 0.0
         self.tables[..., sgd_sparse.ITERATE] = self.start[:, :-1]
         self.intercepts = np.stack([self.start[:, -1], np.zeros(n_problems)], axis=1)
         self.shared = np.zeros((n_problems, 3))
@@ -271,13 +264,14 @@ class TextbookWalk(Walk):
         )  # fmt: skip
 
     def iterates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last iterate and the sum of the tail, relative to the anchor."""
+        """Return the last iterate and the average of the tail, relative to the anchor."""
         sgd_sparse.settle(self.tables, self.shared)
-        last, total = self.tables[..., sgd_sparse.ITERATE], self.tables[..., sgd_sparse.AVERAGE]
-        return (
-            np.column_stack([last, self.intercepts[:, 0]]),
-            np.column_stack([total, self.intercepts[:, 1]]),
+        table = self.tables
+        last, total = (
+            np.column_stack([table[..., number], self.intercepts[:, at]])
+            for at, number in enumerate((sgd_sparse.ITERATE, sgd_sparse.AVERAGE))
         )
+        return last, self._averaged(last, total)
 
 
 def averaged_rows(n_rows: int, group: int, before: int, tail: int) -> int:

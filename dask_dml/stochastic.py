@@ -312,7 +312,10 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
             chunks = read_input(self, X, y, sample_weight)
             coef, intercept = self._start(before, chunks, wanted=bool(self.warm_start))
             task = self._task(chunks, coef, intercept, deadline)
-            with open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds:
+            with (
+                open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds,
+                self._driver_threads(0),
+            ):
                 solution = solve(rounds, task)
                 self.n_rounds_ = rounds.n_rounds
             self._set_solution(solution, chunks.multi_output)
@@ -372,7 +375,10 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
             seen = int(before.get("t_", 1.0)) - 1
             task = one_pass(self._task(chunks, coef, intercept, np.inf, seen))
             known = before.get("_survey")
-            with open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds:
+            with (
+                open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds,
+                self._driver_threads(0),
+            ):
                 averaged = before.get("_iterate") if self.average else None
                 solution = solve(Nodes(rounds, None), task, known, averaged)
                 self.n_rounds_ = rounds.n_rounds

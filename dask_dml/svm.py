@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
@@ -29,9 +28,6 @@ from dask_dml.parameters import (
 )
 from dask_dml.svm_duals import DualVariablesMixin
 from dask_dml.validation import is_dask, read_input
-
-#: Columns between which the driver's systems are large enough for several threads.
-SMALL_SYSTEM, LARGE_SYSTEM = 500, 2000
 
 
 class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEstimator):
@@ -260,7 +256,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
                 found = rounds.map_reduce(class_sums)
                 self.classes_ = labels.decode(found.classes)
                 task = self._task(chunks.n_features, found, deadline, before)
-                with _driver_threads(chunks.n_features):
+                with self._driver_threads(chunks.n_features):
                     solution = solve(rounds, task)
                 self.n_rounds_ = rounds.n_rounds
             self._set_solution(solution)
@@ -398,16 +394,3 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _driver_threads(n_features: int) -> Any:
-    """Return the context in which the driver solves its systems.
-
-    Those of few columns, and the small ones that stand for very many, take a thread less time
-    than it takes to wake the others; on a busy machine these are waited for.
-    """
-    if SMALL_SYSTEM < n_features <= LARGE_SYSTEM:
-        return nullcontext()
-    from dask_dml.rounds.threads import BlasLimit
-
-    return BlasLimit()()

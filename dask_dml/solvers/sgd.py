@@ -188,6 +188,7 @@ class Nodes:
         self.passes = 0
         self._ground: Ground | None = None
         self._known = True
+        self._weights: np.ndarray | None = None
 
     @property
     def n_rounds(self) -> int:
@@ -197,6 +198,7 @@ class Nodes:
     def settle(self, ground: Ground) -> None:
         """Fix what all further rounds have in common."""
         self._ground, self._known = ground, False
+        self._weights = None
 
     def map_reduce(self, function: Any, broadcast: Any = None) -> Any:
         """Evaluate a shard function on the training rows; nodes remember their own results."""
@@ -205,8 +207,11 @@ class Nodes:
 
     def visit(self, request: Visit) -> Models:
         """Let the nodes take their steps."""
-        models: Models = self._ask(sgd_passes.visit, request)
-        return models
+        wants = replace(request.wants, weights=self._weights is None)
+        models: Models = self._ask(sgd_passes.visit, replace(request, wants=wants))
+        if self._weights is None:
+            self._weights = models.weights
+        return replace(models, weights=self._weights)
 
     def probe(self, function: Any, broadcast: Any = None) -> Any:
         """Evaluate a function of the nodes that looks at some rows, or at no values, only."""
