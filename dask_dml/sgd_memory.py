@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,29 @@ class Ground:
         return replace(self, mean=np.array(self.mean), metric=np.array(self.metric))
 
 
+class Scratch:
+    """Room that the visits of a node use again; it is no part of what a node knows.
+
+    Dask tells the workers' allocator to give all larger arrays back to the system at once: to
+    get their pages anew in every visit would take as long as it takes to fill them.
+    """
+
+    def __init__(self) -> None:
+        self._raw: dict[str, np.ndarray] = {}
+
+    def __reduce__(self) -> tuple[type[Scratch], tuple[()]]:
+        return Scratch, ()
+
+    def room(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Return an array of float64 with whatever it held before; it begins with a cache line."""
+        size = 8 * math.prod(shape)
+        raw = self._raw.get(name)
+        if raw is None or len(raw) != size + 64:
+            raw = self._raw[name] = np.empty(size + 64, dtype=np.uint8)
+        start = -raw.ctypes.data % 64
+        return raw[start : start + size].view(np.float64).reshape(shape)
+
+
 @dataclass(frozen=True)
 class Memory:
     """What a node keeps: its state between rounds, which holds no rows.
@@ -57,11 +81,14 @@ class Memory:
         Rows that have an entry in the column, where rows are CSR and the ground is known.
     partial : object
         The node's part of the last sums over all nodes; for all columns in a survey.
+    scratch : Scratch
+        Room for the visits.
     """
 
     ground: Ground | None = None
     stored: np.ndarray = field(default_factory=lambda: np.empty(0))
     partial: Any = None
+    scratch: Scratch = field(default_factory=Scratch)
 
 
 @dataclass(frozen=True)

@@ -76,27 +76,32 @@ def visit(node: Node, request: Visit) -> Models:
     # Zero-weight rows are visited, too: the mean weight is over all rows.
     walk = kind(node, request, _fixed(node, request, total), node.n_rows / total)
     walk.run()
-    last, mean = walk.iterates()
+    last, mean = walk.changes()
     weight = total if node.ground.units is None else float(node.unit > 0.0)
-    weights, short = np.full(1, weight), np.dtype(np.float64)
+    weights, dtype = np.full(1, weight), dtype_of_changes(request.point)
     if node.sparse and not request.literal:
         # What a node says of a column counts by its rows that have an entry there.
         weights = weight * np.append(node.memory.stored / node.n_rows, 1.0)
-        short = SHORT if len(weights) > LONG else short
     wants, nothing = request.wants, np.empty((len(last), 0))
-    # Corrected steps begin at zero, relative to the anchor; others have no anchor.
-    support = weight * (walk.anchor + last != 0.0) if wants.zeros else nothing
-    last, mean = last - walk.start, mean - walk.start
     return Models(
-        last=(weights * last).astype(short, copy=False) if wants.last else nothing,
-        mean=(weights * mean).astype(short, copy=False) if wants.mean else nothing,
+        last=np.multiply(weights, last, dtype=dtype, casting="same_kind")
+        if wants.last
+        else nothing,
+        mean=np.multiply(weights, mean, dtype=dtype, casting="same_kind")
+        if wants.mean
+        else nothing,
         weights=weights if wants.weights else np.empty(0),
         weight=weight,
-        support=support.astype(short, copy=False),
+        support=(weight * (request.point + last != 0.0)).astype(dtype) if wants.zeros else nothing,
         loss=walk.loss / walk.n_visited * weight,
-        each=((weight, mean.astype(short, copy=False)),) if wants.each else (),
+        each=((weight, mean.astype(dtype)),) if wants.each else (),
         n_nodes=1,
     )
+
+
+def dtype_of_changes(point: np.ndarray) -> np.dtype:
+    """Return the dtype in which changes, and what only directs steps, travel."""
+    return SHORT if point.shape[1] > LONG else np.dtype(np.float64)
 
 
 def _fixed(node: Node, request: Visit, total: float) -> np.ndarray:
@@ -106,7 +111,7 @@ def _fixed(node: Node, request: Visit, total: float) -> np.ndarray:
     if request.kind == PLAIN:
         own = own_gradient(node, request, total * node.unit)
         return np.zeros(request.point.shape) if own is None else request.gradient - own
-    fixed = np.array(request.gradient)
+    fixed = np.array(request.gradient, dtype=np.float64)
     fixed[:, :-1] += request.l2[:, None] * request.point[:, :-1]
     return fixed
 

@@ -100,11 +100,10 @@ class Walk:
     def __init__(self, node: Node, request: Visit, fixed: np.ndarray, unit: float) -> None:
         self.node, self.request, self.fixed, self.unit = node, request, fixed, unit
         self.shard, self.ground = node.shard, node.ground
-        plain = request.kind == PLAIN
-        point = np.array(request.point)
-        self.anchor = np.zeros_like(point) if plain else point
-        self.start = point if plain else np.zeros_like(point)
-        self.loss = np.zeros(len(point))
+        # Corrected steps are taken relative to the point, their anchor.
+        self.plain = request.kind == PLAIN
+        self.point = request.point
+        self.loss = np.zeros(len(self.point))
         # Arrays that have travelled are read-only, for which the kernels would be compiled anew.
         self.column, self.target_mean, self.parameters, self.schedule, self.l2, self.l1 = (
             np.array(array)
@@ -157,8 +156,8 @@ class Walk:
     def _steps(self, block: Block, first: int, order: np.ndarray) -> None:
         raise NotImplementedError
 
-    def iterates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last iterate and the average of the tail, relative to the anchor."""
+    def changes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return how far the last iterate, and the average of the tail, are from the point."""
         raise NotImplementedError
 
     def _averaged(self, last: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -173,10 +172,9 @@ class DenseWalk(Walk):
         # In the kernel's coordinates all steps have the same length.
         self.mean = self.ground.mean
         self.scales = np.append(np.sqrt(self.ground.metric[:-1]), 1.0)
-        self.iterate, self.scaled_anchor = (
-            np.divide(array, self.scales, out=np.zeros_like(array), where=self.scales > 0.0)
-            for array in (self.start, self.anchor)
-        )
+        scaled, zero = np.zeros(self.point.shape), np.zeros(self.point.shape)
+        np.divide(self.point, self.scales, out=scaled, where=self.scales > 0.0)
+        self.iterate, self.scaled_anchor = (scaled, zero) if self.plain else (zero, scaled)
         self.average = np.zeros_like(self.iterate)
 
     @property
@@ -195,12 +193,11 @@ class DenseWalk(Walk):
             self.tail, self.position,
         )  # fmt: skip
 
-    def iterates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last iterate and the average of the tail, relative to the anchor."""
-        moving = self.scales > 0.0
-        last = np.where(moving, self.iterate * self.scales, self.start)
-        total = np.where(moving, self.average * self.scales, self.start * self.n_averaged)
-        return last, self._averaged(last, total)
+    def changes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return how far the last iterate, and the average of the tail, are from the point."""
+        average = self._averaged(self.iterate, self.average)
+        start = self.point * (self.scales > 0.0) if self.plain else 0.0
+        return self.iterate * self.scales - start, average * self.scales - start
 
 
 class SparseWalk(Walk):
@@ -208,20 +205,26 @@ class SparseWalk(Walk):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        metric, mean = self.ground.metric, self.ground.mean
-        self.free = float(metric[-1])
+        ground, scratch = self.ground, self.node.memory.scratch
+        self.free = float(ground.metric[-1])
         self.lengths = np.array(self.schedule[:, ETA0])
         # A row does to its coordinates what every row would do to all: as much more as its
         # coordinates are rarer.
         often = self.node.n_rows / np.maximum(self.node.memory.stored, 1.0)
-        whole = any(np.any(values) for values in (self.anchor, self.fixed, mean, self.l1))
-        self.tables = sgd_sparse.new_tables(len(self.start), len(mean), 8 if whole else 4)
+        whole = not self.plain or any(np.any(a) for a in (self.fixed, ground.mean, self.l1))
+        shape = len(self.point), len(ground.mean), 8 if whole else 4
+        self.tables = scratch.room("tables", shape)
+        # One kind of array for the kernels: what has travelled is read-only.
+        self.point = self.point.view()
+        self.point.flags.writeable = False
         sgd_sparse.fill(
-            self.tables, self.start, self.anchor, self.fixed, metric, mean, often, self.lengths,
-            self.l2, self.l1,
+            self.tables, self.point, self.plain, self.fixed, ground.metric, ground.mean, often,
+            self.lengths, self.l2, self.l1,
         )  # fmt: skip
-        last = [array[:, -1] for array in (self.start, self.anchor, self.fixed)]
-        self.intercepts = np.stack([*last, np.zeros(len(self.start))], axis=1)
+        nothing = np.zeros(len(self.point))
+        last = self.point[:, -1]
+        start, anchor = (last, nothing) if self.plain else (nothing, last)
+        self.intercepts = np.stack([start, anchor, self.fixed[:, -1], nothing], axis=1)
 
     def _steps(self, block: Block, first: int, order: np.ndarray) -> None:
         request, X = self.request, block.X
@@ -232,12 +235,15 @@ class SparseWalk(Walk):
             self.tables, self.loss, self.tail, self.position, self.n_averaged,
         )  # fmt: skip
 
-    def iterates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last iterate and the average of the tail, relative to the anchor."""
-        last, mean = np.empty_like(self.start), np.empty_like(self.start)
-        sgd_sparse.harvest(self.tables, self.n_averaged, last, mean)
-        last[:, -1] = self.intercepts[:, 0]
-        mean[:, -1] = self._averaged(last[:, -1], self.intercepts[:, 3])
+    def changes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return how far the last iterate, and the average of the tail, are from the point."""
+        scratch = self.node.memory.scratch
+        last, mean = (scratch.room(name, self.point.shape) for name in ("last", "mean"))
+        sgd_sparse.harvest(self.tables, self.point, self.plain, self.n_averaged, last, mean)
+        iterate, _, _, total = self.intercepts.T
+        start = self.point[:, -1] if self.plain else 0.0
+        last[:, -1] = iterate - start
+        mean[:, -1] = self._averaged(iterate, total) - start
         return last, mean
 
 
@@ -246,11 +252,12 @@ class TextbookWalk(Walk):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        n_problems, width = self.start.shape
-        self.tables = sgd_sparse.new_tables(n_problems, width - 1, 4)
+        n_problems, width = self.point.shape
+        shape = n_problems, width - 1, 4
+        self.tables = self.node.memory.scratch.room("tables", shape)
         self.tables[...] = 0.0
-        self.tables[..., sgd_sparse.ITERATE] = self.start[:, :-1]
-        self.intercepts = np.stack([self.start[:, -1], np.zeros(n_problems)], axis=1)
+        self.tables[..., sgd_sparse.ITERATE] = self.point[:, :-1]
+        self.intercepts = np.stack([self.point[:, -1], np.zeros(n_problems)], axis=1)
         self.shared = np.zeros((n_problems, 3))
         self.shared[:, sgd_sparse.FACTOR] = 1.0
 
@@ -263,15 +270,15 @@ class TextbookWalk(Walk):
             self.loss, self.tail, self.position,
         )  # fmt: skip
 
-    def iterates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last iterate and the average of the tail, relative to the anchor."""
+    def changes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return how far the last iterate, and the average of the tail, are from the point."""
         sgd_sparse.settle(self.tables, self.shared)
         table = self.tables
         last, total = (
             np.column_stack([table[..., number], self.intercepts[:, at]])
             for at, number in enumerate((sgd_sparse.ITERATE, sgd_sparse.AVERAGE))
         )
-        return last, self._averaged(last, total)
+        return last - self.point, self._averaged(last, total) - self.point
 
 
 def averaged_rows(n_rows: int, group: int, before: int, tail: int) -> int:

@@ -184,24 +184,19 @@ def steps(
     return position
 
 
-def new_tables(n_problems: int, n_features: int, width: int) -> np.ndarray:
-    """Return room of which no coordinate's row lies in two cache lines."""
-    n_bytes = 8 * n_problems * n_features * width
-    raw = np.empty(n_bytes + 64, dtype=np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + n_bytes].view(np.float64).reshape(n_problems, n_features, width)
-
-
 @jit
-def fill(tables, start, anchor, fixed, metric, mean, often, lengths, l2, l1):
+def fill(tables, point, plain, fixed, metric, mean, often, lengths, l2, l1):
     """Set the coordinates to where a visit begins; the last four columns only if there are eight.
 
     Parameters
     ----------
     tables : ndarray of shape (n_problems, n_features, 4) or (n_problems, n_features, 8)
         The coordinates.
-    start, anchor, fixed : ndarray of shape (n_problems, n_features + 1)
-        First iterate relative to the anchor, the anchor, and the gradient that every row gets.
+    point, fixed : ndarray of shape (n_problems, n_features + 1)
+        The point that all start from, and the gradient that every row gets.
+    plain : bool
+        Whether the point is the first iterate, with no anchor; otherwise it is the anchor, and
+        iterates are relative to it.
     metric, mean : ndarray of shape (n_features + 1,), (n_features,)
         Relative step lengths of the coordinates, and what columns are taken relative to.
     often : ndarray of shape (n_features,)
@@ -212,26 +207,26 @@ def fill(tables, start, anchor, fixed, metric, mean, often, lengths, l2, l1):
     for c in range(tables.shape[0]):
         for j in range(tables.shape[1]):
             own, each = tables[c, j], lengths[c] * metric[j] * often[j]
-            own[ITERATE] = start[c, j]
+            own[ITERATE] = point[c, j] if plain else 0.0
             own[METRIC] = metric[j]
             own[SHRINK] = 1.0 / (1.0 + each * l2[c])
             own[CHANGES] = 0.0
             if tables.shape[2] == 8:
                 own[PUSH] = each * fixed[c, j]
                 own[MEAN] = mean[j]
-                own[ANCHOR] = anchor[c, j]
+                own[ANCHOR] = 0.0 if plain else point[c, j]
                 own[THRESHOLD] = each * l1[c]
 
 
 @jit
-def harvest(tables, counted, last, mean):
-    """Write the last iterates and the means of those counted, relative to the anchor.
+def harvest(tables, point, plain, counted, last, mean):
+    """Write how far the last iterates, and the means of those counted, are from the point.
 
     Each change is in all iterates that came after it.
     """
     for c in range(tables.shape[0]):
         for j in range(tables.shape[1]):
-            v = tables[c, j, ITERATE]
+            v = tables[c, j, ITERATE] - (point[c, j] if plain else 0.0)
             last[c, j] = v
             mean[c, j] = v - tables[c, j, CHANGES] / counted if counted else v
 

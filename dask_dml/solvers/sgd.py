@@ -207,8 +207,11 @@ class Nodes:
 
     def visit(self, request: Visit) -> Models:
         """Let the nodes take their steps."""
-        wants = replace(request.wants, weights=self._weights is None)
-        models: Models = self._ask(sgd_passes.visit, replace(request, wants=wants))
+        wants, gradient = replace(request.wants, weights=self._weights is None), request.gradient
+        if gradient is not None:
+            gradient = gradient.astype(sgd_passes.dtype_of_changes(request.point))
+        request = replace(request, wants=wants, gradient=gradient)
+        models: Models = self._ask(sgd_passes.visit, request)
         if self._weights is None:
             self._weights = models.weights
         return replace(models, weights=self._weights)
@@ -385,10 +388,15 @@ class Columns:
     ----------
     occurring : ndarray of bool of shape (n_features,)
         Columns that have an entry, or a coefficient to begin with.
+    stored : ndarray of shape (n_features,) or None, default=None
+        Entries of each column, if known.  The columns that most rows meet come first then: what
+        is known of them lies together, and stays in the cache.
     """
 
-    def __init__(self, occurring: np.ndarray) -> None:
+    def __init__(self, occurring: np.ndarray, stored: np.ndarray | None = None) -> None:
         chosen = np.flatnonzero(occurring)
+        if stored is not None:
+            chosen = chosen[np.argsort(-stored[chosen], kind="stable")]
         self.n_features = len(occurring)
         self.chosen = chosen if len(chosen) <= MANY * len(occurring) else None
 
@@ -420,8 +428,9 @@ def columns_of(
     """Return the columns that are to travel."""
     if n_features < WIDE or (survey is not None and not survey.any_sparse):
         return Columns(np.ones(n_features, dtype=np.bool_))
-    found = nodes.probe(sgd_memory.occurring) if survey is None else survey.stored > 0.0
-    return Columns(found if coef is None else found | np.any(coef != 0.0, axis=0))
+    stored = None if survey is None else survey.stored
+    found = nodes.probe(sgd_memory.occurring) if stored is None else stored > 0.0
+    return Columns(found if coef is None else found | np.any(coef != 0.0, axis=0), stored)
 
 
 def late(task: SGDTask) -> bool:
