@@ -77,8 +77,9 @@ class Memory:
     ----------
     ground : Ground or None
         What all rounds have in common, once it is known.
-    stored : ndarray of shape (n_features,) or (0,)
-        Rows that have an entry in the column, where rows are CSR and the ground is known.
+    share : ndarray of shape (n_features + 1,) or (0,)
+        Share of the rows that have an entry in the column, and one for the intercept; where rows
+        are CSR and the ground is known.
     partial : object
         The node's part of the last sums over all nodes; for all columns in a survey.
     scratch : Scratch
@@ -86,7 +87,7 @@ class Memory:
     """
 
     ground: Ground | None = None
-    stored: np.ndarray = field(default_factory=lambda: np.empty(0))
+    share: np.ndarray = field(default_factory=lambda: np.empty(0))
     partial: Any = None
     scratch: Scratch = field(default_factory=Scratch)
 
@@ -162,8 +163,8 @@ def on_node(shard: Shard, memory: Memory | None, request: Request) -> tuple[Memo
     rows = training(shard if ground is None else _narrowed(shard, ground), request.split)
     node = Node(rows, memory)
     if request.ground is not None:
-        stored = _stored(rows) if node.sparse else memory.stored
-        node = Node(rows, replace(memory, ground=ground, stored=stored))
+        share = _share(rows) if node.sparse else memory.share
+        node = Node(rows, replace(memory, ground=ground, share=share))
     result = request.function(node, request.broadcast)
     return replace(node.memory, partial=result) if request.keep else node.memory, result
 
@@ -199,8 +200,8 @@ def _renumbered(block: Block, ground: Ground) -> Block:
     return frozen(X, block.y, block.weight, block.origin)
 
 
-def _stored(shard: Shard) -> np.ndarray:
+def _share(shard: Shard) -> np.ndarray:
     counts = np.zeros(shard.blocks[0].n_features)
     for block in shard.blocks:
         counts += np.bincount(block.X.indices, minlength=len(counts))
-    return counts
+    return np.append(counts / shard.n_rows, 1.0)

@@ -81,7 +81,7 @@ def visit(node: Node, request: Visit) -> Models:
     weights, dtype = np.full(1, weight), dtype_of_changes(request.point)
     if node.sparse and not request.literal:
         # What a node says of a column counts by its rows that have an entry there.
-        weights = weight * np.append(node.memory.stored / node.n_rows, 1.0)
+        weights = weight * node.memory.share
     wants, nothing = request.wants, np.empty((len(last), 0))
     return Models(
         last=np.multiply(weights, last, dtype=dtype, casting="same_kind")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dask_dml.blocks import Block
+from dask_dml.derived import derived
 from dask_dml.kernels import sgd_dense, sgd_sparse
-from dask_dml.kernels.sgd_rows import ETA0, GROUP, PLAIN
-from dask_dml.sgd_memory import Node
+from dask_dml.kernels.sgd_rows import CORRECTED, ETA0, GROUP, PLAIN
+from dask_dml.sgd_memory import Ground, Node
 from dask_dml.sgd_order import sampled, stretches, weights_of
 
 
@@ -205,21 +207,21 @@ class SparseWalk(Walk):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        ground, scratch = self.ground, self.node.memory.scratch
+        ground, memory = self.ground, self.node.memory
         self.free = float(ground.metric[-1])
         self.lengths = np.array(self.schedule[:, ETA0])
-        # A row does to its coordinates what every row would do to all: as much more as its
-        # coordinates are rarer.
-        often = self.node.n_rows / np.maximum(self.node.memory.stored, 1.0)
-        whole = not self.plain or any(np.any(a) for a in (self.fixed, ground.mean, self.l1))
+        thresholds = bool(np.any(self.l1))
+        whole = not self.plain or thresholds or any(map(np.any, (self.fixed, ground.mean)))
+        raw = self.request.kind != CORRECTED and not thresholds and not np.any(ground.mean)
+        self.lean, self.thresholds = raw, thresholds
         shape = len(self.point), len(ground.mean), 8 if whole else 4
-        self.tables = scratch.room("tables", shape)
-        # One kind of array for the kernels: what has travelled is read-only.
-        self.point = self.point.view()
+        self.tables = memory.scratch.room("tables", shape)
+        # One kind of array for the kernel: what has travelled is read-only, and may be short.
+        self.point = np.asarray(self.point, dtype=np.float64).view()
         self.point.flags.writeable = False
         sgd_sparse.fill(
-            self.tables, self.point, self.plain, self.fixed, ground.metric, ground.mean, often,
-            self.lengths, self.l2, self.l1,
+            self.tables, self.point, self.plain, self.fixed, ground.metric, ground.mean,
+            memory.share, self.lengths, self.l2, self.l1,
         )  # fmt: skip
         nothing = np.zeros(len(self.point))
         last = self.point[:, -1]
@@ -229,11 +231,15 @@ class SparseWalk(Walk):
     def _steps(self, block: Block, first: int, order: np.ndarray) -> None:
         request, X = self.request, block.X
         self.position = sgd_sparse.steps(
-            X.data, X.indices, X.indptr, block.y, self.column, weights_of(block), self.unit,
-            order, first, self.target_mean, self.free, self.parameters, request.kind,
-            request.batch, self.lengths, self.intercepts, bool(np.any(self.l1 > 0.0)),
-            self.tables, self.loss, self.tail, self.position, self.n_averaged,
+            X.data, X.indices, X.indptr, self._norms(block), block.y, self.column,
+            weights_of(block), self.unit, order, first, self.target_mean, self.free,
+            self.parameters, request.kind, request.batch, self.lengths, self.intercepts,
+            self.lean, self.thresholds, self.tables, self.loss, self.tail, self.position,
+            self.n_averaged,
         )  # fmt: skip
+
+    def _norms(self, block: Block) -> np.ndarray:
+        return derived(block, ("norms", self.ground.token), partial(row_norms, block, self.ground))
 
     def changes(self) -> tuple[np.ndarray, np.ndarray]:
         """Return how far the last iterate, and the average of the tail, are from the point."""
@@ -279,6 +285,13 @@ class TextbookWalk(Walk):
             for at, number in enumerate((sgd_sparse.ITERATE, sgd_sparse.AVERAGE))
         )
         return last - self.point, self._averaged(last, total) - self.point
+
+
+def row_norms(block: Block, ground: Ground) -> np.ndarray:
+    """Return the squared norms of a CSR block's rows in the metric of the steps."""
+    X, norms = block.X, np.empty(block.n_rows)
+    sgd_sparse.row_norms(X.data, X.indices, X.indptr, ground.metric, ground.mean, norms)
+    return norms
 
 
 def averaged_rows(n_rows: int, group: int, before: int, tail: int) -> int:

@@ -24,6 +24,8 @@ from numba.extending import intrinsic
 FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
 
 jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST)
+#: Where vector registers do not pay.
+ordered = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST - {"reassoc"})
 #: For sums of small differences of large numbers, which reassociation would cost their digits.
 exact = numba.njit(nogil=True, cache=True, error_model="numpy")
 inline = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST, inline="always")

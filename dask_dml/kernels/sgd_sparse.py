@@ -29,6 +29,7 @@ from dask_dml.kernels.rows import (
     expect,
     inline,
     jit,
+    ordered,
     slope_of_row,
     weight_of_row,
 )
@@ -65,27 +66,48 @@ def _expect_row(data, indices, indptr, row):
 
 
 @jit
-def _products(data, indices, indptr, row, table):
-    """Return a row's product with the iterate, and with itself in the metric."""
-    f, square = 0.0, 0.0
-    for at in entries(indptr, row):
-        j, z = np.uint64(indices[at]), data[at]
-        f += z * table[j, ITERATE]
-        square += z * z * table[j, METRIC]
-    return f, square
+def row_norms(data, indices, indptr, metric, mean, norms):
+    """Write the squared norms of the centred rows in the metric: the same in every visit."""
+    for row in range(indptr.shape[0] - 1):
+        square = 0.0
+        for at in entries(indptr, row):
+            j = np.uint64(indices[at])
+            z = data[at] - mean[j]
+            square += z * z * metric[j]
+        norms[row] = square
+
+
+@ordered
+def _product(data, indices, indptr, row, table):
+    """Return a row's product with the iterate.
+
+    Four sums by hand: what the compiler makes of one, with vectors that are gathered, is slower.
+    """
+    four = np.uint64(4)
+    first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
+    at, stop = np.uint64(indptr[row]), np.uint64(indptr[row + 1])
+    for _ in range((stop - at) // four):
+        second_at, third_at, fourth_at = at + np.uint64(1), at + np.uint64(2), at + np.uint64(3)
+        first += data[at] * table[np.uint64(indices[at]), ITERATE]
+        second += data[second_at] * table[np.uint64(indices[second_at]), ITERATE]
+        third += data[third_at] * table[np.uint64(indices[third_at]), ITERATE]
+        fourth += data[fourth_at] * table[np.uint64(indices[fourth_at]), ITERATE]
+        at += four
+    for rest in range(at, stop):
+        first += data[rest] * table[np.uint64(indices[rest]), ITERATE]
+    return (first + second) + (third + fourth)
 
 
 @jit
-def _all_products(data, indices, indptr, row, table):
-    """Return a centred row's products with iterate and anchor, and with itself in the metric."""
-    f, r, square = 0.0, 0.0, 0.0
+def _products(data, indices, indptr, row, table):
+    """Return a centred row's products with iterate and anchor."""
+    f, r = 0.0, 0.0
     for at in entries(indptr, row):
         j = np.uint64(indices[at])
         z = data[at] - table[j, MEAN]
         f += z * table[j, ITERATE]
         r += z * table[j, ANCHOR]
-        square += z * z * table[j, METRIC]
-    return f, r, square
+    return f, r
 
 
 @jit
@@ -96,7 +118,20 @@ def _move(data, indices, indptr, row, table, step, counted):
         v = table[j, ITERATE]
         u = (v + step * data[at] * table[j, METRIC]) * table[j, SHRINK]
         table[j, ITERATE] = u
-        table[j, CHANGES] += counted * (u - v)
+        if counted > 0.0:
+            table[j, CHANGES] += counted * (u - v)
+
+
+@jit
+def _push(data, indices, indptr, row, table, step, counted):
+    """Take a step along a row as it is, with the fixed gradient."""
+    for at in entries(indptr, row):
+        j = np.uint64(indices[at])
+        v = table[j, ITERATE]
+        u = (v + step * data[at] * table[j, METRIC] - table[j, PUSH]) * table[j, SHRINK]
+        table[j, ITERATE] = u
+        if counted > 0.0:
+            table[j, CHANGES] += counted * (u - v)
 
 
 @jit
@@ -111,13 +146,15 @@ def _move_all(data, indices, indptr, row, table, step, counted, thresholds):
             whole = u + table[j, ANCHOR]
             u = np.copysign(max(abs(whole) - table[j, THRESHOLD], 0.0), whole) - table[j, ANCHOR]
         table[j, ITERATE] = u
-        table[j, CHANGES] += counted * (u - v)
+        if counted > 0.0:
+            table[j, CHANGES] += counted * (u - v)
 
 
 @jit
 def steps(
-    data, indices, indptr, y, column, weight, unit, order, first, target_mean, free, parameters,
-    kind, batch, lengths, intercepts, thresholds, tables, loss, tail, position, counted,
+    data, indices, indptr, norms, y, column, weight, unit, order, first, target_mean, free,
+    parameters, kind, batch, lengths, intercepts, lean, thresholds, tables, loss, tail, position,
+    counted,
 ):  # fmt: skip
     """Take one limited step for every ``batch`` rows; return the number of rows visited so far.
 
@@ -125,12 +162,17 @@ def steps(
 
     Parameters
     ----------
+    norms : ndarray of shape (n_rows,)
+        Squared norms of the rows, see `row_norms`.
     free : float
         Step length of the intercept relative to the common one.
     lengths : ndarray of shape (n_problems,)
         The common step lengths.
     intercepts : ndarray of shape (n_problems, 4)
         Iterate, anchor, fixed gradient and sum of the iterates of the intercepts.
+    lean : bool
+        Whether rows are as they are, their products with the anchor are of no use, and there is
+        no L1 penalty.
     thresholds : bool
         Whether there is an L1 penalty.
     tables : ndarray of shape (n_problems, n_features, 4) or (n_problems, n_features, 8)
@@ -150,14 +192,14 @@ def steps(
             curvature = 0.0
             for k in range(size):
                 i = first + order[start + k]
-                r = 0.0
-                if tables.shape[2] == 4:
-                    f, square = _products(data, indices, indptr, i, table)
+                f, r = 0.0, 0.0
+                if lean:
+                    f = _product(data, indices, indptr, i, table)
                 else:
-                    f, r, square = _all_products(data, indices, indptr, i, table)
+                    f, r = _products(data, indices, indptr, i, table)
                 f += intercept[0]
                 s = weight_of_row(weight, unit, i)
-                curvature += s * (free + square)
+                curvature += s * (free + norms[i])
                 if kind == CORRECTED_SQUARES:
                     # The products with the anchor are not wanted: gradients are linear.
                     slope[k] = -s * scale * f
@@ -175,6 +217,8 @@ def steps(
                 intercept[0] += step * free
                 if tables.shape[2] == 4:
                     _move(data, indices, indptr, i, table, step, float(counted))
+                elif lean:
+                    _push(data, indices, indptr, i, table, step, float(counted))
                 else:
                     _move_all(data, indices, indptr, i, table, step, float(counted), thresholds)
             if position >= tail:
@@ -185,7 +229,7 @@ def steps(
 
 
 @jit
-def fill(tables, point, plain, fixed, metric, mean, often, lengths, l2, l1):
+def fill(tables, point, plain, fixed, metric, mean, share, lengths, l2, l1):
     """Set the coordinates to where a visit begins; the last four columns only if there are eight.
 
     Parameters
@@ -199,14 +243,18 @@ def fill(tables, point, plain, fixed, metric, mean, often, lengths, l2, l1):
         iterates are relative to it.
     metric, mean : ndarray of shape (n_features + 1,), (n_features,)
         Relative step lengths of the coordinates, and what columns are taken relative to.
-    often : ndarray of shape (n_features,)
-        How many rows there are for each that has an entry.
+    share : ndarray of shape (n_features + 1,)
+        Share of the rows that have an entry.
     lengths, l2, l1 : ndarray of shape (n_problems,)
         The common step lengths, and the penalties.
     """
     for c in range(tables.shape[0]):
         for j in range(tables.shape[1]):
-            own, each = tables[c, j], lengths[c] * metric[j] * often[j]
+            # A row does to its coordinates what every row would do to all: as much more as its
+            # coordinates are rarer.
+            own, each = tables[c, j], 0.0
+            if share[j] > 0.0:
+                each = lengths[c] * metric[j] / share[j]
             own[ITERATE] = point[c, j] if plain else 0.0
             own[METRIC] = metric[j]
             own[SHRINK] = 1.0 / (1.0 + each * l2[c])

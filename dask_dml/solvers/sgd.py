@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dask_dml import passes, sgd_memory, sgd_passes, sgd_probes
+from dask_dml.kernels.sgd_rows import CORRECTED_SQUARES
 from dask_dml.losses import Loss
 from dask_dml.penalties import ElasticNet
 from dask_dml.problems import Frame
@@ -207,10 +208,15 @@ class Nodes:
 
     def visit(self, request: Visit) -> Models:
         """Let the nodes take their steps."""
-        wants, gradient = replace(request.wants, weights=self._weights is None), request.gradient
+        point, gradient = request.point, request.gradient
+        dtype = sgd_passes.dtype_of_changes(point)
         if gradient is not None:
-            gradient = gradient.astype(sgd_passes.dtype_of_changes(request.point))
-        request = replace(request, wants=wants, gradient=gradient)
+            gradient = gradient.astype(dtype)
+        if request.kind == CORRECTED_SQUARES and not np.any(request.l1):
+            # What steps lead to is relative to the point, which only shrinks them.
+            point = point.astype(dtype)
+        wants = replace(request.wants, weights=self._weights is None)
+        request = replace(request, point=point, gradient=gradient, wants=wants)
         models: Models = self._ask(sgd_passes.visit, request)
         if self._weights is None:
             self._weights = models.weights

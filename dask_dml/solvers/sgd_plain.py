@@ -14,6 +14,7 @@ from dask_dml.kernels.sgd_rows import CONSTANT, INVSCALING, OPTIMAL, PLAIN
 from dask_dml.problems import Frame
 from dask_dml.sgd_memory import Ground
 from dask_dml.sgd_partials import Models, Survey
+from dask_dml.sgd_passes import dtype_of_changes
 from dask_dml.sgd_walks import Visit, Wants
 from dask_dml.solvers.sgd import (
     NO_WEIGHT_MESSAGE,
@@ -99,6 +100,7 @@ class _Plain:
         self.n_averaged = 0
         if task.average and iterate is not None:
             self.point, self.n_averaged = self._point(*iterate[:2]), iterate[2]
+        self.point = self._rounded(self.point)
 
     def _point(self, coef: np.ndarray | None, intercept: np.ndarray | None) -> np.ndarray:
         """Return a model for raw columns in the frame's coordinates; zero if there is none."""
@@ -160,7 +162,7 @@ class _Plain:
         l2 = np.full(self.n_problems, task.penalty.l2)
         l1 = np.full(self.n_problems, 0.0 if alone else task.penalty.l1)
         return Visit(
-            point=self.point,
+            point=self.point.astype(np.float32) if self._short else self.point,
             gradient=None,
             kind=PLAIN,
             literal=not task.auto,
@@ -179,6 +181,15 @@ class _Plain:
             tail=self._tail(),
             wants=self._wants(),
         )
+
+    @property
+    def _short(self) -> bool:
+        """Whether models travel in single precision: they hover about the optimum anyway."""
+        return self.task.auto and dtype_of_changes(self.point) == np.float32
+
+    def _rounded(self, point: np.ndarray) -> np.ndarray:
+        """Return the point as the nodes will see it."""
+        return point.astype(np.float32).astype(np.float64) if self._short else point
 
     def _wants(self) -> Wants:
         tail = self._use_mean or bool(self.task.average)
@@ -232,7 +243,7 @@ class _Plain:
                 "or scale the columns with dask_dml.preprocessing.DistributedStandardScaler."
             )
         self._average(mean)
-        self.point = moved
+        self.point = self._rounded(moved)
         self.epoch += 1
         steps = task.local_steps
         n_shards = len(self.nodes.shard_rows)

@@ -102,9 +102,11 @@ class CorrectedStep:
         self._trials = 0
         self._improved = False
         self._gained = np.inf
-        self._moves: list[np.ndarray] = []
-        self._changes: list[np.ndarray] = []
         self._capacity = max(2, min(MAX_DIRECTIONS, MAX_MEMORY // (2 * len(point))))
+        self._moves, self._changes = np.empty((2, self._capacity, len(point)))
+        # Their products, by pairs: of moves and changes, and of the moves' coefficients.
+        self._bends, self._squares = np.zeros((2, self._capacity, self._capacity))
+        self._n_kept, self._oldest = 0, 0
 
     @property
     def squares(self) -> bool:
@@ -291,11 +293,18 @@ class CorrectedStep:
         return float(a.gradient @ move + penalty.l2 * (w @ m) + penalty.l1 * kinks.sum())
 
     def _remember(self, move: np.ndarray, change: np.ndarray) -> None:
-        self._moves = [*self._moves, move][-self._capacity :]
-        self._changes = [*self._changes, change][-self._capacity :]
+        at = self._oldest if self._n_kept == self._capacity else self._n_kept
+        self._moves[at], self._changes[at] = move, change
+        self._n_kept = min(self._n_kept + 1, self._capacity)
+        self._oldest = (at + 1) % self._capacity
+        S, Y = self._moves[: self._n_kept], self._changes[: self._n_kept]
+        # Gradients are linear: the products are symmetric but for rounding.
+        bends, squares = 0.5 * (S @ change + Y @ move), S[:, :-1] @ move[:-1]
+        for table, row in ((self._bends, bends), (self._squares, squares)):
+            table[at, : len(row)] = table[: len(row), at] = row
 
     def _forget(self) -> None:
-        self._moves, self._changes = [], []
+        self._n_kept, self._oldest = 0, 0
 
     def _of_model(self, newest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the best move in the span of the directions, and the change of the gradient.
@@ -304,18 +313,19 @@ class CorrectedStep:
         the signs are taken to stay as they are.
         """
         a, penalty = self.anchor, self.problem.penalty
-        S, Y = np.array(self._moves), np.array(self._changes)
+        S, Y = self._moves[: self._n_kept], self._changes[: self._n_kept]
+        fit = np.ones(len(S), dtype=np.bool_)
         kinks = np.zeros(len(a.point) - 1)
         if penalty.l1 > 0.0:
             zero = np.append(newest[:-1] == 0.0, False)
             same = not np.any(a.point[zero])
-            fit = [same and not np.any(row[zero]) for row in S]
+            fit = ~np.any(S[:, zero], axis=1) & same
             S, Y = S[fit], Y[fit]
             kinks = penalty.l1 * np.sign(np.where(a.point != 0.0, a.point, newest)[:-1])
         if not len(S):
             return np.zeros_like(a.point), np.zeros_like(a.point)
-        bend = S @ Y.T + penalty.l2 * (S[:, :-1] @ S[:, :-1].T)
-        bend = 0.5 * (bend + bend.T)
+        kept = np.ix_(np.flatnonzero(fit), np.flatnonzero(fit))
+        bend = self._bends[kept] + penalty.l2 * self._squares[kept]
         pull = -(S @ a.gradient + S[:, :-1] @ (penalty.l2 * a.point[:-1] + kinks))
         diagonal = np.diagonal(bend)
         scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
