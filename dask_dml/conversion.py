@@ -61,9 +61,7 @@ def linear_model(source: Any, weight: float) -> Any:
     model = _squared_error_model(source, weight).set_params(fit_intercept=source.fit_intercept)
     # A converter to ONNX asks a number for its shape: NumPy's has one, Python's has not.
     intercept = source.intercept_ if source.coef_.ndim == 2 else np.float64(source.intercept_)
-    return transfer(
-        source, model, coef_=source.coef_, intercept_=intercept, n_iter_=source.n_iter_
-    )
+    return transfer(source, model, coef_=source.coef_, intercept_=intercept, n_iter_=source.n_iter_)
 
 
 def _squared_error_model(source: Any, weight: float) -> Any:
