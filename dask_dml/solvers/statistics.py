@@ -16,12 +16,14 @@ from dask_dml.partials import Statistics
 from dask_dml.problems import Evaluation, Objective, Query, relative_gap
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Outcome
-from dask_dml.solvers.quadratic import condition, minimise_quadratic, symmetric
+from dask_dml.solvers.quadratic import condition, minimise_quadratic, solve_smooth, symmetric
 
 #: Condition number of the scaled, penalised second moments above which a refining pass pays.
 REFINE_ABOVE = 1e6
 #: Above this the moments have lost too much for refinement to bring back.
 FACTORISE_ABOVE = 1e11
+#: Share of the largest eigenvalue below which a start for other losses ignores a direction.
+_HARDLY = 1e-10
 #: Rounding of a residual relative to the terms that it is the sum of.
 _ROUNDING = 1e-14
 
@@ -218,17 +220,16 @@ def _from_factor(objective: Objective, number: int, factor: np.ndarray, tol: flo
 
 
 def least_squares(quadratic: Quadratic, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-    """Return ridge solutions for all problems and the root mean squares of their residuals.
+    """Return least-squares solutions for all problems and the root mean squares of their residuals.
 
-    The start of solvers of other losses; a trace of ridge keeps it finite whatever X is.
+    The start of solvers of other losses.  Of directions in which X hardly varies nothing is kept,
+    so that it is finite, and has no digits of rounding in it, whatever X is.
     """
     p = len(quadratic.B)
-    l2 = np.full(p, 1e-10 * float(np.trace(quadratic.B)) / max(p, 1))
     coefs, spreads = [], []
     for problem in objective.problems:
-        strength = l2 + problem.penalty.l2
         c = quadratic.c[:, problem.column]
-        coef = minimise_quadratic(quadratic.B, c, np.zeros(p), strength, np.zeros(p))
+        coef = solve_smooth(quadratic.B, c, np.full(p, problem.penalty.l2), _HARDLY)
         square = quadratic.target_square[problem.column] + coef @ (quadratic.B @ coef - 2.0 * c)
         coefs.append(coef)
         spreads.append(np.sqrt(max(float(square), 0.0)))

@@ -197,6 +197,11 @@ def test_losses_without_end(monkeypatch):
             rounds.map_reduce(helpers.column_sums)
 
 
+def _without_end(rounds):
+    while True:
+        rounds.map_reduce(helpers.slow_sums, 0.02)
+
+
 def test_the_client_is_closed_meanwhile(monkeypatch):
     """Another thread does it, or the user; the workers drop what nobody wants any more."""
     monkeypatch.setattr(on_worker, "LEASE_INTERVAL", 0.05)
@@ -207,8 +212,7 @@ def test_the_client_is_closed_meanwhile(monkeypatch):
             later(0.2, other.close),
             pytest.raises(RuntimeError, match=r"client was closed.*a round.*Connect again"),
         ):
-            while True:
-                rounds.map_reduce(helpers.slow_sums, 0.02)
+            _without_end(rounds)
         deadline = time.monotonic() + 20
         while on_worker.open_fits() and time.monotonic() < deadline:
             time.sleep(0.05)
