@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.chunks import make_block
 from dask_dml.labels import encode
-from dask_dml.prediction import LinearModel, linear_predict, linear_values
+from dask_dml.prediction import LinearModel, checked_values, linear_predict
 from dask_dml.validation import is_dask, read_input
 
 
@@ -176,7 +176,7 @@ def _chosen_series(scores: Any, classes: np.ndarray, kind: Any) -> Any:
 
 def _count_right(X: Any, y: Any, weight: Any, model: LinearModel, **known: Any) -> np.ndarray:
     block = make_block(X, y, weight, **known)
-    scores = linear_values(block.X, model)
+    scores = checked_values(block, model)
     codes = scores.argmax(axis=1) if len(model.coef) > 1 else (scores[:, 0] > 0.0)
     weights = np.ones(block.n_rows) if block.weight is None else block.weight
     return np.array([weights[codes == block.y[:, 0]].sum(), weights.sum()])

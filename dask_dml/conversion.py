@@ -59,9 +59,9 @@ def linear_model(source: Any, weight: float) -> Any:
         names = ("loss", "penalty", "alpha", "l1_ratio", "epsilon", "fit_intercept")
         return sgd_regressor(source, {name: getattr(source, name) for name in names})
     model = _squared_error_model(source, weight).set_params(fit_intercept=source.fit_intercept)
-    return transfer(
-        source, model, coef_=source.coef_, intercept_=source.intercept_, n_iter_=source.n_iter_
-    )
+    # A converter to ONNX asks a number for its shape: NumPy's has one, Python's has not.
+    intercept = source.intercept_ if source.coef_.ndim == 2 else np.float64(source.intercept_)
+    return transfer(source, model, coef_=source.coef_, intercept_=intercept, n_iter_=source.n_iter_)
 
 
 def _squared_error_model(source: Any, weight: float) -> Any:

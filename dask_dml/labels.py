@@ -171,15 +171,19 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _checked(y: Any) -> np.ndarray:
+def _checked(y: Any, where: str = "") -> np.ndarray:
     missing = _is_missing(y)
     if np.any(missing):
         raise ValueError(
-            f"Input y contains NaN: row {int(np.argmax(missing))}. Every row needs a class; drop "
-            "rows without one first."
+            f"Input y contains NaN{where}: row {int(np.argmax(missing))}. Every row needs a class; "
+            "drop rows without one first."
         )
     if hasattr(y, "toarray"):
         raise ValueError("y is sparse; a classifier needs a dense array of labels.")
+    kind = _number_type(y)
+    if kind is not None and hasattr(y, "to_numpy"):
+        # Of pandas' nullable numbers and booleans scikit-learn would make floats.
+        y = y.to_numpy(dtype=kind)
     y = column_or_1d(y, warn=True)
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError("Input y contains infinity or a value too large for dtype('float64').")
@@ -243,11 +247,11 @@ def _distributed_unique(y: Any) -> np.ndarray:
 
     check_reachable(y)
     unique = delayed(_unique)
-    parts = [unique(part) for part in np.ravel(y.to_delayed())]
+    parts = [unique(part, number) for number, part in enumerate(np.ravel(y.to_delayed()))]
     return np.unique(np.concatenate([part for part in compute(*parts) if len(part)]))
 
 
-def _unique(y: Any) -> np.ndarray:
+def _unique(y: Any, number: int) -> np.ndarray:
     if len(y) == 0:
         return np.empty(0)
-    return np.unique(_checked(y))
+    return np.unique(_checked(y, f" in chunk {number}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol
@@ -89,19 +89,40 @@ class Kind:
         return self.description
 
 
-#: Flags, as scikit-learn takes them.
-BOOLEAN = Kind((bool, np.bool_), "a bool")
-#: Verbosity.
-VERBOSE = Kind((Integral, bool, np.bool_), "an int or a bool")
-#: Seeds.
-RANDOM_STATE = Kind(
-    (Integral, np.random.RandomState, type(None)),
-    "an int, an instance of 'numpy.random.RandomState' or None",
-)
+@dataclass(frozen=True)
+class Either:
+    """One of several constraints, which scikit-learn has for one."""
+
+    constraints: tuple[Constraint, ...]
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the value satisfies one of them."""
+        return any(constraint.accepts(value) for constraint in self.constraints)
+
+    def __str__(self) -> str:
+        return _listed(self.constraints)
+
+
 NONE = Kind((type(None),), "None")
+_BOOLEANS = (
+    Kind((bool,), "an instance of 'bool'"),
+    Kind((np.bool_,), "an instance of 'numpy.bool'"),
+)
 POSITIVE = Interval(Real, 0.0, closed="neither")
 NON_NEGATIVE = Interval(Real, 0.0)
 COUNT = Interval(Integral, 1)
+#: Flags, as scikit-learn takes them.
+BOOLEAN = Either(_BOOLEANS)
+#: Verbosity.
+VERBOSE = Either((Interval(Integral, 0), *_BOOLEANS))
+#: Seeds.
+RANDOM_STATE = Either(
+    (
+        Interval(Integral, 0, 2**32 - 1, "both"),
+        Kind((np.random.RandomState,), "an instance of 'numpy.random.mtrand.RandomState'"),
+        NONE,
+    )
+)
 
 
 def check_parameters(
@@ -127,8 +148,12 @@ def check_parameters(
         value = values[parameter]
         if any(constraint.accepts(value) for constraint in allowed):
             continue
-        said = [str(constraint) for constraint in allowed]
-        listed = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}"
         raise InvalidParameterError(
-            f"The {parameter!r} parameter of {name} must be {listed}. Got {value!r} instead."
+            f"The {parameter!r} parameter of {name} must be {_listed(allowed)}. Got {value!r} "
+            "instead."
         )
+
+
+def _listed(constraints: Sequence[Constraint]) -> str:
+    said = [str(constraint) for constraint in constraints]
+    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}"

@@ -227,7 +227,7 @@ def _predict_chunk(
         n_outputs=1,
         dtype=as_dtype,
     )
-    return _squeezed(_checked_values(block, model), squeeze)
+    return _squeezed(checked_values(block, model), squeeze)
 
 
 def _predict_partition(X: Any, model: LinearModel, *, squeeze: bool, as_dtype: np.dtype) -> Any:
@@ -244,7 +244,8 @@ def _predict_partition(X: Any, model: LinearModel, *, squeeze: bool, as_dtype: n
     return pd.DataFrame(values, index=X.index)
 
 
-def _checked_values(block: Block, model: LinearModel) -> np.ndarray:
+def checked_values(block: Block, model: LinearModel) -> np.ndarray:
+    """Return what `linear_values` does; raise ValueError where X is not finite."""
     values = linear_values(block.X, model)
     if not np.isfinite(values).all():
         # Whatever is not finite in X shows in the values, which are far fewer.
@@ -355,7 +356,7 @@ def _score_lazily(chunks: Any, weights: list[Any], model: LinearModel) -> float:
 
 def _residuals(X: Any, y: Any, weight: Any, model: LinearModel, **known: Any) -> Residuals:
     block = make_block(X, y, weight, **known)
-    predicted = _checked_values(block, model).astype(np.float64, copy=False)
+    predicted = checked_values(block, model).astype(np.float64, copy=False)
     return Residuals.of(block.y.astype(np.float64, copy=False), predicted, block.weight)
 
 

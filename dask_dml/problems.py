@@ -37,6 +37,10 @@ from dask_dml.rounds.base import Rounds
 OFFSET_RATIO = 100.0
 
 
+#: Rounding of a sum relative to its terms, with room for a few operations.
+ROUNDING = 1e-15
+
+
 @dataclass(frozen=True)
 class Query:
     """What a solver wants to know about its problem next.
@@ -299,6 +303,7 @@ class Objective:
             gradient = gradient + mean_slope * self.frame.residual_mean
             if loss.bounded_slope:
                 scale = loss.slope / (loss.slope + abs(mean_slope))
+        gradient, mended = self._without_rounding(problem, coef, gradient, sums)
         scale *= problem.penalty.dual_scale(scale * gradient)
         dual_residual = sums[rows.DUAL_EXCESS] + loss.margin * sums[rows.DUAL_ABS]
         moved = (
@@ -309,7 +314,25 @@ class Objective:
             * loss.inverse_curvature
             * ((scale**2 - 1.0) * sums[rows.DUAL_SQUARE] - (scale * mean_slope) ** 2)
         )
-        return max(float(moved), 0.0) + problem.penalty.fenchel_gap(coef, scale * gradient)
+        return max(float(moved), 0.0) + mended + problem.penalty.fenchel_gap(coef, scale * gradient)
+
+    def _without_rounding(
+        self, problem: Problem, coef: np.ndarray, gradient: np.ndarray, sums: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Return the gradient nearest to an optimum's within rounding, and what that may hide.
+
+        A weak L1 penalty asks for digits of the gradient that it has not: no coefficients of
+        finite precision meet it closer than the residuals' last digits times the curvature.
+        The objective depends on such a change by itself times the coefficients.
+        """
+        penalty, frame = problem.penalty, self.frame
+        if penalty.l1 == 0.0 or penalty.l2 > 0.0:
+            return gradient, 0.0
+        terms = frame.target_spread[problem.column] + frame.spread @ np.abs(coef)
+        slopes = np.sqrt(max(sums[rows.DUAL_SQUARE], 0.0)) + sums[rows.CURVATURE] * terms
+        rounding = ROUNDING * slopes * frame.spread
+        change = np.clip(penalty.subgradient(coef, gradient), -rounding, rounding)
+        return gradient - change, 2.0 * float(np.abs(change) @ np.abs(coef))
 
     def floor(self, number: int) -> float:
         """Return what a relative error is at least relative to.

@@ -111,7 +111,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     loss_curve_ : list of float
         Objective at the start and after every iteration, summed over the outputs.
     converged_ : bool
-        Whether `tol` was met.
+        Whether `tol` was met, or nothing but rounding was left to gain.
     duality_gap_ : float
         Relative duality gap reached, the largest among the outputs; infinite where there is none.
     solver_ : str

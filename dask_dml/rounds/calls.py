@@ -88,6 +88,8 @@ def call_workers(
         If a worker left the cluster, or the connection to it broke.
     TimeoutError
         If the answers did not come in time.
+    RuntimeError
+        If the client was closed meanwhile.
     """
     limit = round_timeout() if timeout is None else timeout
 
@@ -111,7 +113,15 @@ def call_workers(
         finally:
             running.cancel()
 
-    answers = client.sync(call)
+    try:
+        answers = client.sync(call)
+    except Exception as error:
+        if client.status == "running":
+            raise
+        raise RuntimeError(
+            f"the Dask client was closed, or lost its scheduler, while {what} was under way. "
+            "Connect again, and repeat the fit."
+        ) from error
     for answer in answers.values():
         if isinstance(answer, (OSError, asyncio.TimeoutError)):
             raise WorkersGone(str(answer)) from answer

@@ -9,7 +9,7 @@ from typing import Any
 
 from dask_dml.blocks import Block, Shard, concatenate, slice_rows
 from dask_dml.rounds.base import ShardFunction, StateFunction, TreeSum
-from dask_dml.rounds.plan import NumberOfShards, check_rows, merge_runs, split_chunks
+from dask_dml.rounds.plan import NumberOfShards, check_rows, merge_runs, merged_size, split_chunks
 from dask_dml.rounds.threads import BlasLimit
 
 #: A thread with less data than this would be waited for longer than it helps.
@@ -159,11 +159,12 @@ def make_shards(
             size = sum(block.nbytes for block in blocks)
             n_shards = max(1, min(n_threads, size // BYTES_PER_THREAD))
         groups = _cut(blocks, n_shards)
-    return [Shard(number, _merged(group)) for number, group in enumerate(groups)]
+    limit = merged_size(block.nbytes for block in blocks)
+    return [Shard(number, _merged(group, limit)) for number, group in enumerate(groups)]
 
 
-def _merged(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    runs = merge_runs([block.nbytes for block in blocks])
+def _merged(blocks: Sequence[Block], limit: int) -> tuple[Block, ...]:
+    runs = merge_runs([block.nbytes for block in blocks], limit)
     return tuple(concatenate([blocks[position] for position in run]) for run in runs)
 
 

@@ -18,6 +18,7 @@ from dask_dml.rounds.plan import (
     check_rows,
     group_chunks,
     merge_runs,
+    merged_size,
     plan_shards,
     rehome,
 )
@@ -106,10 +107,11 @@ class Placement:
         ordered = [pieces[key] for key in full]
         shards = plan_shards(ordered, self._threads(), self.n_shards)
         self.shard_rows = tuple(sum(ordered[p].n_rows for p in s.pieces) for s in shards)
+        limit = merged_size(piece.nbytes for piece in ordered)
         for number, shard in enumerate(shards):
             self.homes[number] = shard.home
             keys = [full[position] for position in shard.pieces]
-            runs = merge_runs([ordered[position].nbytes for position in shard.pieces])
+            runs = merge_runs([ordered[position].nbytes for position in shard.pieces], limit)
             self.keys.append(
                 tuple(
                     self._merge([keys[i] for i in run], shard.home, pieces[keys[run[0]]].holders)

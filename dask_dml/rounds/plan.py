@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -147,10 +147,26 @@ def split_chunks(rows: Sequence[int], nbytes: float, n_parts: int) -> list[list[
     ]
 
 
-def merge_runs(
-    nbytes: Sequence[int], small: int = SMALL_BLOCK, limit: int = MERGED_BLOCK
-) -> list[range]:
+def merged_size(nbytes: Iterable[int]) -> int:
+    """Return the bytes that a merged block may have, for the blocks of all shards.
+
+    At most half of them: nothing ever holds all of X, however small it is, even where all of it
+    is one shard.
+    """
+    return min(MERGED_BLOCK, -(-sum(nbytes) // 2))
+
+
+def merge_runs(nbytes: Sequence[int], limit: int, small: int = SMALL_BLOCK) -> list[range]:
     """Group consecutive blocks of a shard: small ones together, large ones alone.
+
+    Parameters
+    ----------
+    nbytes : sequence of int
+        Bytes of each block.
+    limit : int
+        See `merged_size`.
+    small : int
+        Bytes from which a block stays alone.
 
     Returns
     -------

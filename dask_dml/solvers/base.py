@@ -175,12 +175,24 @@ def _outcome(step: Step, met: bool, curve: list[float]) -> Outcome:
 
 
 def _line(n_rounds: int, steps: Sequence[Step]) -> str:
-    total = sum(step.current.objective for step in steps)
-    gap = max(step.current.relative_gap for step in steps)
-    left = f"gap {gap:.2e}" if np.isfinite(gap) else (
-        f"optimality {max(step.optimality for step in steps):.2e}"
-    )  # fmt: skip
-    return f"round {n_rounds}: objective {total:.10g}, {left}"
+    return progress(
+        n_rounds,
+        [step.current.objective for step in steps],
+        [step.current.relative_gap for step in steps],
+        [step.optimality for step in steps],
+    )
+
+
+def progress(
+    n_rounds: int,
+    objectives: Sequence[float],
+    gaps: Sequence[float],
+    optimalities: Sequence[float],
+) -> str:
+    """Return a line about where all problems stand."""
+    gap = max(gaps)
+    left = f"gap {gap:.2e}" if np.isfinite(gap) else f"optimality {max(optimalities):.2e}"
+    return f"round {n_rounds}: objective {sum(objectives):.10g}, {left}"
 
 
 class Continuation:

@@ -21,6 +21,8 @@ from dask_dml.solvers.quadratic import minimise_quadratic, solve_smooth, symmetr
 _LEAST_DAMPING = 1e-6
 #: Steps that are taken without asking whether the objective falls, once it is flat.
 _POLISHING_STEPS = 4
+#: Relative rise of the objective that such a step may show, for rounding.
+_FLAT = 1e-9
 
 
 class NewtonStep:
@@ -78,6 +80,10 @@ class NewtonStep:
     def tell(self, evaluation: Evaluation) -> None:
         """Take the evaluation of a trial point."""
         value = evaluation.value + self.problem.penalty.value(evaluation.query.coef)
+        if self._polished and not value <= self._value + _FLAT * abs(self._value):
+            # Where no row bends the loss an undamped step may lead anywhere.
+            self.stalled = True
+            return
         if not self._fresh:
             if self._length * self._predicted <= 1e-15 * abs(self._value):
                 # Rounding hides in the value what the duality gap still shows.

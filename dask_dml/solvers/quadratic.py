@@ -72,23 +72,28 @@ def minimise_quadratic(
     return z
 
 
-def solve_smooth(B: np.ndarray, c: np.ndarray, l2: np.ndarray) -> np.ndarray:
+def solve_smooth(
+    B: np.ndarray, c: np.ndarray, l2: np.ndarray, tiny: float | None = None
+) -> np.ndarray:
     """Solve ``(B + diag(l2)) z = c`` for one or several right-hand sides.
 
-    Directions in which the scaled matrix has no more than rounding are left at zero.
+    Directions in which the scaled matrix has no more than ``tiny`` of its largest eigenvalue, by
+    default rounding, are left at zero.
     """
+    pivot = 1e-7 if tiny is None else tiny**0.5
     scale = _scale(B, l2)
     matrix = _scaled(B, l2, scale)
     right = (c.T * scale).T
     try:
         factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
-        if np.min(np.abs(np.diagonal(factor[0])), initial=np.inf) > 1e-7:
+        if np.min(np.abs(np.diagonal(factor[0])), initial=np.inf) > pivot:
             z = scipy.linalg.cho_solve(factor, right, check_finite=False)
             return (z.T * scale).T
     except np.linalg.LinAlgError:
         pass
     values, vectors = np.linalg.eigh(matrix)
-    keep = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
+    tiny = len(values) * np.finfo(np.float64).eps if tiny is None else tiny
+    keep = values > tiny * max(values[-1], 0.0)
     kept = vectors[:, keep]
     z = kept @ ((kept.T @ right).T / values[keep]).T
     return (z.T * scale).T

@@ -14,7 +14,7 @@ from dask_dml.problems import Frame, Objective, Problem, Query
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers import statistics
 from dask_dml.solvers.accelerated import AcceleratedStep
-from dask_dml.solvers.base import Limits, Outcome, Scaling, Step, minimise
+from dask_dml.solvers.base import Limits, Outcome, Scaling, Step, minimise, progress
 from dask_dml.solvers.gd import GDStep
 from dask_dml.solvers.lbfgs import LBFGSStep
 from dask_dml.solvers.newton import NewtonStep
@@ -165,6 +165,15 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         quadratic = statistics.Quadratic.of(first, centred=centred)
         starts = np.zeros((task.n_outputs, task.n_features)) if task.coef is None else task.coef
         outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits.tol)
+        if task.limits.report is not None:
+            task.limits.report(
+                progress(
+                    rounds.n_rounds,
+                    [outcome.objective for outcome in outcomes],
+                    [outcome.relative_gap for outcome in outcomes],
+                    [outcome.optimality for outcome in outcomes],
+                )
+            )
     else:
         outcomes = minimise(
             objective, _steps(solver, task, objective, first), _limits(solver, task)

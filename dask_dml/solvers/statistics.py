@@ -16,12 +16,16 @@ from dask_dml.partials import Statistics
 from dask_dml.problems import Evaluation, Objective, Query, relative_gap
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Outcome
-from dask_dml.solvers.quadratic import condition, minimise_quadratic, symmetric
+from dask_dml.solvers.quadratic import condition, minimise_quadratic, solve_smooth, symmetric
 
 #: Condition number of the scaled, penalised second moments above which a refining pass pays.
 REFINE_ABOVE = 1e6
 #: Above this the moments have lost too much for refinement to bring back.
 FACTORISE_ABOVE = 1e11
+#: Share of the largest eigenvalue below which a start for other losses ignores a direction.
+_HARDLY = 1e-10
+#: Rounding of a residual relative to the terms that it is the sum of.
+_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ def solve(
         coef = _minimise(objective, number, quadratic.B, linear[:, None], answer.query.coef, 0)
         refined[number] = Query(coef, -answer.intercept_gradient)
     final = objective.evaluate(refined)
-    return [_better(answers[number], final[number], tol) for number in sorted(final)]
+    return [
+        _better(objective, number, answers[number], final[number], tol) for number in sorted(final)
+    ]
 
 
 def _minimise(
@@ -136,21 +142,40 @@ def _finished(
 ) -> Outcome:
     """Return the outcome with the gap of squared error, whose dual is always feasible."""
     penalty = objective.problems[number].penalty
-    spread = objective.frame.spread
-    left = penalty.subgradient(coef, gradient) / np.where(spread > 0.0, spread, 1.0)
-    target_spread = objective.frame.target_spread[objective.problems[number].column]
-    optimality = float(np.abs(left).max(initial=0.0)) / max(float(target_spread), 1e-300)
+    left = _left(objective, number, coef, gradient)
+    target_spread = float(objective.frame.target_spread[objective.problems[number].column])
+    optimality = left / max(target_spread, 1e-300)
     scale = penalty.dual_scale(gradient)
     # Scaling the residuals by s costs (1 - s)**2 times half their mean square.
     gap = (1.0 - scale) ** 2 * total + penalty.fenchel_gap(coef, scale * gradient)
     gap = relative_gap(total, gap, objective.floor(number))
-    met = gap <= tol or (penalty.l1 == 0.0 == penalty.l2)
+    met = gap <= tol or _is_exact(objective, number, coef, gradient)
     return Outcome(coef, 0.0, total, gap, optimality, 1, met, [total])
 
 
-def _better(first: Evaluation, second: Evaluation, tol: float) -> Outcome:
+def _left(objective: Objective, number: int, coef: np.ndarray, gradient: np.ndarray) -> float:
+    """Return the largest slope that is left, per unit of a column's spread."""
+    spread = objective.frame.spread
+    slopes = objective.problems[number].penalty.subgradient(coef, gradient)
+    return float(np.abs(slopes / np.where(spread > 0.0, spread, 1.0)).max(initial=0.0))
+
+
+def _is_exact(objective: Objective, number: int, coef: np.ndarray, gradient: np.ndarray) -> bool:
+    """Whether nothing but rounding is left, or there is no penalty and so no gap.
+
+    The gap may still be large then: it divides the square of a slope by the penalty.
+    """
+    problem, frame = objective.problems[number], objective.frame
+    if problem.penalty.l1 == 0.0 == problem.penalty.l2:
+        return True
+    terms = frame.target_spread[problem.column] + frame.spread @ np.abs(coef)
+    return _left(objective, number, coef, gradient) <= _ROUNDING * float(terms)
+
+
+def _better(
+    objective: Objective, number: int, first: Evaluation, second: Evaluation, tol: float
+) -> Outcome:
     e = second if second.objective <= first.objective else first
-    finite = np.isfinite(e.relative_gap)
     return Outcome(
         e.query.coef,
         e.query.intercept,
@@ -158,7 +183,7 @@ def _better(first: Evaluation, second: Evaluation, tol: float) -> Outcome:
         e.relative_gap,
         np.inf,
         2,
-        e.relative_gap <= tol if finite else True,
+        e.relative_gap <= tol or _is_exact(objective, number, e.query.coef, e.gradient),
         [first.objective, e.objective],
     )
 
@@ -195,17 +220,16 @@ def _from_factor(objective: Objective, number: int, factor: np.ndarray, tol: flo
 
 
 def least_squares(quadratic: Quadratic, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-    """Return ridge solutions for all problems and the root mean squares of their residuals.
+    """Return least-squares solutions for all problems and the root mean squares of their residuals.
 
-    The start of solvers of other losses; a trace of ridge keeps it finite whatever X is.
+    The start of solvers of other losses.  Of directions in which X hardly varies nothing is kept,
+    so that it is finite, and has no digits of rounding in it, whatever X is.
     """
     p = len(quadratic.B)
-    l2 = np.full(p, 1e-10 * float(np.trace(quadratic.B)) / max(p, 1))
     coefs, spreads = [], []
     for problem in objective.problems:
-        strength = l2 + problem.penalty.l2
         c = quadratic.c[:, problem.column]
-        coef = minimise_quadratic(quadratic.B, c, np.zeros(p), strength, np.zeros(p))
+        coef = solve_smooth(quadratic.B, c, np.full(p, problem.penalty.l2), _HARDLY)
         square = quadratic.target_square[problem.column] + coef @ (quadratic.B @ coef - 2.0 * c)
         coefs.append(coef)
         spreads.append(np.sqrt(max(float(square), 0.0)))

@@ -170,6 +170,7 @@ def test_it_plugs_into_scikit_learn(client):
     assert DistributedGDRegressor().set_params(alpha=3.0).alpha == 3.0
 
 
+BOOLEAN = "an instance of 'bool' or an instance of 'numpy.bool'"
 BAD = [
     ("loss", "hinge", "a str among {'squared_error', 'huber', 'epsilon_insensitive', "
                       "'squared_epsilon_insensitive'}"),
@@ -178,7 +179,7 @@ BAD = [
     ("alpha", "big", r"a float in the range [0.0, inf)"),
     ("l1_ratio", 1.5, "a float in the range [0.0, 1.0]"),
     ("epsilon", -0.1, "a float in the range [0.0, inf)"),
-    ("fit_intercept", "yes", "a bool"),
+    ("fit_intercept", "yes", BOOLEAN),
     ("max_iter", 0, "an int in the range [1, inf)"),
     ("max_iter", 2.5, "an int in the range [1, inf)"),
     ("tol", -1.0, "a float in the range [0.0, inf)"),
@@ -192,9 +193,10 @@ BAD = [
     ("aggregation", "mean", "a str among {'weighted', 'uniform'}"),
     ("n_shards", 0, "an int in the range [1, inf) or a str among {'blocks'} or None"),
     ("n_shards", "chunks", "an int in the range [1, inf) or a str among {'blocks'} or None"),
-    ("warm_start", 1, "a bool"),
-    ("random_state", "x", "an int, an instance of 'numpy.random.RandomState' or None"),
-    ("verbose", "loud", "an int or a bool"),
+    ("warm_start", 1, BOOLEAN),
+    ("random_state", "x", "an int in the range [0, 4294967295], an instance of "
+                          "'numpy.random.mtrand.RandomState' or None"),
+    ("verbose", "loud", f"an int in the range [0, inf), {BOOLEAN}"),
     ("n_jobs", 1.5, "an int or None"),
     ("max_time", 0.0, "a float in the range (0.0, inf) or None"),
 ]  # fmt: skip

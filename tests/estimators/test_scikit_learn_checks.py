@@ -6,8 +6,14 @@ random; they are expected to fail strictly, so that one that passes is noticed.
 
 import warnings
 
+import pytest
+from reference import LOSSES
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import (
+    check_sample_weight_equivalence_on_dense_data,
+    check_sample_weight_equivalence_on_sparse_data,
+    parametrize_with_checks,
+)
 
 from dask_dml import DistributedGDRegressor, DistributedLinearSVC, DistributedSGDRegressor
 
@@ -34,6 +40,25 @@ def test_scikit_learns_checks_of_the_regressor(estimator, check):
         if estimator.solver in ("gd", "accelerated"):
             warnings.simplefilter("ignore", ConvergenceWarning)
         check(estimator)
+
+
+@pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet", None])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    "check",
+    [
+        check_sample_weight_equivalence_on_dense_data,
+        check_sample_weight_equivalence_on_sparse_data,
+    ],
+)
+def test_weights_are_repetitions_to_the_last_digit(loss, penalty, check):
+    # With a kink in the loss and a weak L2 penalty tol leaves more digits open than the check.
+    strong = loss == "epsilon_insensitive" and penalty in ("l2", "elasticnet")
+    estimator = DistributedGDRegressor(loss, penalty=penalty, alpha=0.1 if strong else 1e-4)
+    with warnings.catch_warnings():
+        # More columns than rows, and a penalty too weak for a certificate.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        check("DistributedGDRegressor", estimator)
 
 
 CLASSIFIERS = [

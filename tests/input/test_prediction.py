@@ -17,6 +17,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
+from dask_dml import DistributedLinearSVC
 from dask_dml.prediction import LinearModel, Residuals, linear_predict, linear_score, linear_values
 from dask_dml.validation import read_input
 
@@ -290,6 +291,14 @@ def test_score_refuses_what_predict_refuses(fitted, table):
     for zero in (0 * weight, 0 * table[2]):
         with pytest.raises(ValueError, match="at least one non-zero"):
             linear_score(fitted, X, y, *model, sample_weight=zero)
+
+
+def test_accuracy_refuses_what_is_not_finite(table):
+    X, labels = table[0], table[1] > np.median(table[1])
+    model = DistributedLinearSVC().fit(X, labels)
+    spoilt = da.where(da.arange(20, chunks=6)[:, None] == 9, np.nan, X)
+    with pytest.raises(ValueError, match="Input X contains NaN: chunk 1, row 3"):
+        model.score(spoilt, labels)
 
 
 def test_score_of_one_row(fitted, table):

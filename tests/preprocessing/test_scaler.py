@@ -343,7 +343,7 @@ def test_bad_input_leaves_the_scaler_as_it_was(case):
         assert vars(model).keys() == before.keys()
     with pytest.raises(NotFittedError):
         DistributedStandardScaler().transform(chunked(X))
-    with pytest.raises(ValueError, match=r"'with_mean' parameter .* must be a bool"):
+    with pytest.raises(ValueError, match=r"'with_mean' parameter .* must be an instance of 'bool'"):
         DistributedStandardScaler(with_mean="yes").fit(X)
 
 

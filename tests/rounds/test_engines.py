@@ -87,6 +87,14 @@ def test_small_blocks_are_merged(client):
         assert np.allclose(rounds.map_reduce(helpers.column_sums), X.sum(axis=0))
 
 
+def test_merging_never_makes_one_block_of_everything(client):
+    chunks = helpers.to_chunks(X, X, list(range(5, 600, 5)))
+    with ClusterRounds(client, chunks, 1) as rounds:
+        (sizes,) = rounds.map_reduce(helpers.block_sizes)
+    assert sum(sizes) == len(X)
+    assert max(sizes) <= len(X) / 2
+
+
 def test_many_chunks_are_read_in_groups(client, monkeypatch):
     monkeypatch.setattr("dask_dml.rounds.plan.MANY_CHUNKS", 5)
     chunks = helpers.to_chunks(WHOLE, WHOLE, list(range(30, 600, 30)), np.ones(600))

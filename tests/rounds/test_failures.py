@@ -197,6 +197,29 @@ def test_losses_without_end(monkeypatch):
             rounds.map_reduce(helpers.column_sums)
 
 
+def _without_end(rounds):
+    while True:
+        rounds.map_reduce(helpers.slow_sums, 0.02)
+
+
+def test_the_client_is_closed_meanwhile(monkeypatch):
+    """Another thread does it, or the user; the workers drop what nobody wants any more."""
+    monkeypatch.setattr(on_worker, "LEASE_INTERVAL", 0.05)
+    with cluster(protocol="tcp://", host="127.0.0.1") as (made, client):
+        with (
+            Client(made, set_as_default=False) as other,
+            ClusterRounds(other, chunks(), 2) as rounds,
+            later(0.2, other.close),
+            pytest.raises(RuntimeError, match=r"client was closed.*a round.*Connect again"),
+        ):
+            _without_end(rounds)
+        deadline = time.monotonic() + 20
+        while on_worker.open_fits() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not on_worker.open_fits()
+        assert not any(client.has_what().values())
+
+
 DRIVER = """
 import importlib, sys, time
 from distributed import Client

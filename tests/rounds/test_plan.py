@@ -13,6 +13,7 @@ from dask_dml.rounds.plan import (
     check_n_shards,
     group_chunks,
     merge_runs,
+    merged_size,
     plan_shards,
     rehome,
     slowest_thread,
@@ -67,7 +68,7 @@ def test_split_by_rows(rows, n_parts):
 
 @given(st.lists(st.integers(1, 100), max_size=60))
 def test_merge_runs(sizes):
-    runs = merge_runs(sizes, small=20, limit=50)
+    runs = merge_runs(sizes, limit=50, small=20)
     assert [i for run in runs for i in run] == list(range(len(sizes)))
     for run in runs:
         parts = [sizes[i] for i in run]
@@ -77,6 +78,15 @@ def test_merge_runs(sizes):
     for n in range(len(runs) - 1):
         # Neighbours were merged unless that would have been too large.
         assert not (small[n] and small[n + 1] and joined[n] + sizes[runs[n + 1][0]] <= 50)
+
+
+def test_a_merged_block_is_at_most_half_of_all():
+    assert merged_size([80_000] * 10_000) == 64 * 2**20
+    sizes = [100] * 1000
+    assert merge_runs(sizes, merged_size(sizes)) == [range(500), range(500, 1000)]
+    # What is larger than that came as one chunk.
+    sizes = [10, 10, 500, 10]
+    assert merge_runs(sizes, merged_size(sizes)) == [range(2), range(2, 3), range(3, 4)]
 
 
 def test_group_chunks():

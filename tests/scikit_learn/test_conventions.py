@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 import sklearn
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.linear_model import SGDRegressor
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import LinearSVC
 from sklearn.utils import estimator_html_repr, get_tags
 
 import dask_dml
@@ -146,6 +148,22 @@ def test_tags(name):
     assert is_regressor(model) == (name != "svc")
     assert tags.target_tags.multi_output == (name != "svc")
     assert not hasattr(model, "set_output")
+
+
+@each
+@pytest.mark.parametrize(
+    ("parameter", "wrong"),
+    [("random_state", -1), ("random_state", "x"), ("fit_intercept", 2), ("verbose", -1)],
+)
+def test_wrong_parameters_are_refused_in_scikit_learns_words(name, parameter, wrong):
+    model, _, y = MODELS[name]
+    own = LinearSVC() if name == "svc" else SGDRegressor()
+    said = []
+    for estimator in (clone(model), own):
+        with pytest.raises(ValueError, match=parameter) as info:
+            estimator.set_params(**{parameter: wrong}).fit(X, y)
+        said.append(str(info.value).replace(type(estimator).__name__, "it"))
+    assert said[0] == said[1]
 
 
 def test_what_is_documented():

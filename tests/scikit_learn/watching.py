@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import pickle
 from contextlib import contextmanager
-from functools import partial
 
 import dask
 from distributed import Client, SchedulerPlugin
@@ -66,13 +65,18 @@ def watched(method, watch):
     return call
 
 
+def one_by_one(nbytes, limit):
+    """Merge no blocks."""
+    return merge_runs(nbytes, 1, 1)
+
+
 @contextmanager
 def watching(client, monkeypatch):
     """Measure while the context lasts; blocks are not merged, however small they are."""
     tasks = Tasks(client.cluster.scheduler)
     watch = Watch(tasks)
-    # By default blocks of less than 4 MiB are joined, up to 64 MiB: all of such small data.
-    monkeypatch.setattr(placement, "merge_runs", partial(merge_runs, small=1, limit=1))
+    # By default blocks of less than 4 MiB are joined, up to half of such small data.
+    monkeypatch.setattr(placement, "merge_runs", one_by_one)
     for name in ("gather", "run"):
         monkeypatch.setattr(Client, name, watched(getattr(Client, name), watch))
     client.cluster.scheduler.add_plugin(tasks, name="watch")

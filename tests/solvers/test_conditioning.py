@@ -175,6 +175,23 @@ def test_more_columns_than_rows(loss, penalty):
     assert value(model, X, y, **params) <= best.value * (1 + bar)
 
 
+@pytest.mark.parametrize("collinear", [False, True])
+@pytest.mark.parametrize("penalty", ["l2", "elasticnet"])
+def test_what_only_rounding_keeps_from_tol_has_converged(penalty, collinear):
+    """Columns so long that the gap, a slope's square by the penalty, has no digits to show it."""
+    X = 1e6 * np.arange(4000.0).reshape(-1, 2)
+    if not collinear:
+        X += 1e6 * np.random.default_rng(0).standard_normal(X.shape)
+    y = np.arange(2000.0)
+    model = DistributedGDRegressor(penalty=penalty).fit(X, y)
+    assert model.converged_
+    assert model.duality_gap_ > model.tol or penalty != "l2"
+    if penalty == "l2":
+        # Compared in units of y: at this scale the penalty is none.
+        residual = y - model.predict(X)
+        assert np.abs((X - X.mean(0)).T @ residual).max() <= 1e-10 * np.abs(X.T @ y).max()
+
+
 @pytest.mark.parametrize("alpha", [0.02, 0.2])
 def test_a_wide_and_badly_scaled_lasso(alpha):
     rng = np.random.default_rng(6)

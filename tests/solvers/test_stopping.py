@@ -74,8 +74,9 @@ def test_max_time_ends_a_fit_that_would_go_on():
 
 
 @pytest.mark.parametrize("verbose", [0, 1])
-def test_verbose_prints_a_line_per_round(verbose, capsys):
-    DistributedGDRegressor("huber", verbose=verbose).fit(X, Y)
+@pytest.mark.parametrize("loss", ["squared_error", "huber"])
+def test_verbose_prints_a_line_per_round(loss, verbose, capsys):
+    DistributedGDRegressor(loss, verbose=verbose).fit(X, Y)
     lines = capsys.readouterr().out.splitlines()
     assert bool(lines) == bool(verbose)
     assert all(line.startswith("[DistributedGDRegressor] round ") for line in lines)

@@ -79,6 +79,25 @@ def test_categories_and_pandas_strings():
         assert list(DistributedLinearSVC().fit(X, y.astype(kind)).classes_) == ["u", "v", "w"]
 
 
+@pytest.mark.parametrize("kind", ["boolean", "bool[pyarrow]", "Int64", "int64[pyarrow]"])
+def test_classes_keep_their_kind(kind):
+    """Also those that pandas holds in types of its own, wherever they lie."""
+    y = pd.Series(CODES > 0).astype("bool[pyarrow]" if "bool" in kind else "int64").astype(kind)
+    frame = dd.from_pandas(pd.DataFrame(X, columns=list("abcd")), npartitions=2)
+    for data, target in ((X, y), (frame, dd.from_pandas(y, npartitions=2)), (frame, y)):
+        classes = DistributedLinearSVC().fit(data, target).classes_
+        assert classes.dtype == (np.bool_ if "bool" in kind else np.int64)
+        assert classes.tolist() == [0, 1]
+
+
+def test_missing_classes_are_found_in_their_chunk():
+    y = np.array(["u", "v", "w"], object)[CODES]
+    y[len(y) // 2 + 3] = None
+    chunks = da.from_array(y, chunks=len(y) // 2)
+    with pytest.raises(ValueError, match="y contains NaN in chunk 1: row 3"):
+        DistributedLinearSVC().fit(da.from_array(X, chunks=(len(y) // 2, 4)), chunks)
+
+
 @pytest.mark.parametrize("n_chunks", [1, 3, 50])
 @pytest.mark.parametrize("solver", ["newton", "dual"])
 @pytest.mark.parametrize("sparse", [False, True])
