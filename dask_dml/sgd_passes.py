@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from dask_dml import passes
@@ -20,30 +22,62 @@ from dask_dml.sgd_walks import DenseWalk, SparseWalk, TextbookWalk, Visit, Walk
 #: exact (the point where they lead, its gradient and objective) does not depend on them.
 LONG, SHORT = 2**10, np.dtype(np.float32)
 
+#: Rows whose mean is near enough to that of all to keep digits.
+FIRST_ROWS = 64
+
 
 def survey(shard: Shard, units: np.ndarray | None) -> Survey:
     """Return means, spreads, tails and products with the targets of a shard's columns."""
     unit = 1.0 if units is None else float(units[shard.number])
-    return passes.sum_parts([_block_survey(block, unit) for block in shard.blocks])
+    shifts = _shifts(shard)
+    return passes.sum_parts([_block_survey(block, unit, shifts) for block in shard.blocks])
 
 
-def _block_survey(block: Block, unit: float) -> Survey:
+@dataclass(frozen=True)
+class _Shifts:
+    """What powers are taken about: the same in all blocks of a node, however it is cut."""
+
+    dense: np.ndarray
+    sparse: np.ndarray
+    target: np.ndarray
+
+
+def _shifts(shard: Shard) -> _Shifts:
+    dense_rows = [block.X[:FIRST_ROWS] for block in shard.blocks if not block.is_sparse]
+    targets = [block.y[:FIRST_ROWS] for block in shard.blocks]
+    sparse_rows = [block.X for block in shard.blocks if block.is_sparse]
+    nothing = np.zeros(shard.blocks[0].n_features)
+    return _Shifts(
+        _first_mean(dense_rows) if dense_rows else nothing,
+        sparse.full_column_shift(*sparse_rows) if sparse_rows else nothing,
+        _first_mean(targets),
+    )
+
+
+def _first_mean(parts: list[np.ndarray]) -> np.ndarray:
+    rows = np.concatenate(parts)[:FIRST_ROWS].astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities are reported later
+        mean: np.ndarray = rows.mean(axis=0)
+    return mean
+
+
+def _block_survey(block: Block, unit: float, shifts: _Shifts) -> Survey:
     X, weight = block.X, weights_of(block)
     p, n_outputs = block.n_features, block.y.shape[1]
     sums, squares, fourths = np.zeros((3, p))
     cross = np.zeros((n_outputs, p))
     target_sums, target_squares = np.zeros((2, n_outputs))
-    target_shift = np.asarray(block.y[:64], dtype=np.float64).mean(axis=0)
+    target_shift = shifts.target
     total = dense.moments(block.y, weight, unit, target_shift, target_sums, target_squares)
     if block.is_sparse:
-        shift = sparse.full_column_shift(X)
+        shift = shifts.sparse
         sgd_sparse.survey(
             X.data, X.indices, X.indptr, block.y, weight, unit, shift, target_shift,
             sums, squares, fourths, cross,
         )  # fmt: skip
         stored = np.bincount(X.indices, minlength=p).astype(np.float64)
     else:
-        shift = dense.first_rows_mean(block)
+        shift = shifts.dense
         sgd_dense.survey(
             X, block.y, weight, unit, shift, target_shift, sums, squares, fourths, cross
         )

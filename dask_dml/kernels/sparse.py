@@ -132,13 +132,15 @@ def hessian(data, indices, indptr, bend, total):
             total[p, p] += d
 
 
-def full_column_shift(X) -> np.ndarray:
+def full_column_shift(X, *more) -> np.ndarray:
     """Return the first value of every column that has an entry in each row, zero elsewhere."""
-    n, p = X.shape
-    shift = np.zeros(p)
+    p = X.shape[1]
+    shift, n_entries = np.zeros(p), np.zeros(p, dtype=np.intp)
     first = X.indices[: X.indptr[1]]
     shift[first] = X.data[: X.indptr[1]]
-    shift[np.bincount(X.indices, minlength=p) < n] = 0.0
+    for part in (X, *more):
+        n_entries += np.bincount(part.indices, minlength=p)
+    shift[n_entries < sum(part.shape[0] for part in (X, *more))] = 0.0
     return shift
 
 

@@ -259,7 +259,7 @@ class Nodes:
         """Raise for a model that is not finite: bad input where there is any, else the steps."""
         self.rounds.map_reduce(passes.moments, None)
         raise ValueError(
-            f"Stochastic gradient descent diverged: the coefficients are no longer finite. {remedy}"
+            f"Stochastic gradient descent diverged: coefficients or loss are no longer finite. {remedy}"
         )
 
     def units(self) -> np.ndarray:

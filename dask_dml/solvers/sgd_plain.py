@@ -127,6 +127,8 @@ class _Plain:
                 loss += float(models.loss.sum() / max(models.weight, 1e-300)) / n_exchanges
             self.nodes.passes += 1
             solution.curve.append(loss + self._penalty())
+            if not np.isfinite(solution.curve[-1]):
+                self._blame()
             value = self._progress(solution)
             task.say(f"pass {self.nodes.passes}: mean loss {loss:.10g}")
             stop = patience.exhausted(value, 1)
@@ -238,16 +240,20 @@ class _Plain:
         if task.penalty.l1 > 0.0:
             moved = self._with_zeros(moved, models)
         if not np.all(np.isfinite(moved)):
-            self.nodes.blame(
-                f"Set learning_rate='auto', whose steps suit the data, lower eta0={task.eta0:g}, "
-                "or scale the columns with dask_dml.preprocessing.DistributedStandardScaler."
-            )
+            self._blame()
         self._average(mean)
         self.point = self._rounded(moved)
         self.epoch += 1
         steps = task.local_steps
         n_shards = len(self.nodes.shard_rows)
         self.rows_seen += self.n_rows if steps is None else steps * task.batch_size * n_shards
+
+    def _blame(self) -> None:
+        self.nodes.blame(
+            "Set learning_rate='auto', whose steps suit the data, lower "
+            f"eta0={self.task.eta0:g}, or scale the columns with "
+            "dask_dml.preprocessing.DistributedStandardScaler."
+        )
 
     def _average(self, averaged: np.ndarray) -> None:
         if not self.task.average:
@@ -282,7 +288,8 @@ class _Plain:
         return schedule[:, 1]
 
     def _penalty(self) -> float:
-        return sum(self.task.penalty.value(row[:-1]) for row in self.point)
+        with np.errstate(over="ignore"):  # the sum is found not to be finite
+            return sum(self.task.penalty.value(row[:-1]) for row in self.point)
 
     def _record(self, solution: SGDSolution) -> None:
         best = self.mean if self.task.average and self.n_averaged else self.point

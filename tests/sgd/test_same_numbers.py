@@ -89,17 +89,35 @@ def test_a_cluster_gives_the_bits_of_this_process(mode, client):
     np.testing.assert_array_equal(on_workers, _here(X, y, mode, sizes))
 
 
-def _here(X, y, mode, sizes):
+@pytest.mark.parametrize("container", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("mode", MODES)
+@settings(max_examples=8)
+@given(cuts=st.lists(st.integers(1, 119), min_size=1, max_size=5, unique=True))
+def test_blocks_inside_a_node(mode, container, cuts):
+    """Small blocks are merged; large ones are not, and must not show either."""
+    X, y = make()
+    if mode != "schedule":
+        # Offsets and heavy tails: what is taken about a point must not depend on the block.
+        X = np.column_stack([X, np.exp(2.0 * X[:, 0]), X[:, 1] + 50.0])
+    X = container(X)
+    sizes = (120, 120)
+    found = _here(X, y, mode, sizes, sorted(cuts))
+    np.testing.assert_allclose(found, _here(X, y, mode, sizes), rtol=1e-9)
+
+
+def _here(X, y, mode, sizes, cuts=()):
     """Fit shards made by hand, without any engine but the local one."""
     from dask_dml.solvers.sgd import solve
 
     bounds = np.cumsum((0, *(size for size in sizes if size)))
-    shards = [
-        Shard(
-            number, (frozen(X[a:b], np.ascontiguousarray(y[a:b, None]), None, ((number, b - a),)),)
-        )
-        for number, (a, b) in enumerate(itertools.pairwise(bounds))
-    ]
+    shards = []
+    for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        inner = [start, *(start + cut for cut in cuts), stop]
+        blocks = [
+            frozen(X[a:b], np.ascontiguousarray(y[a:b, None]), None, ((number, b - a),))
+            for a, b in itertools.pairwise(inner)
+        ]
+        shards.append(Shard(number, tuple(blocks)))
     model = DistributedSGDRegressor(max_iter=4, tol=None, random_state=5, **MODES[mode])
 
     class Shape:
