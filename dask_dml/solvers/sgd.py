@@ -259,7 +259,8 @@ class Nodes:
         """Raise for a model that is not finite: bad input where there is any, else the steps."""
         self.rounds.map_reduce(passes.moments, None)
         raise ValueError(
-            f"Stochastic gradient descent diverged: coefficients or loss are no longer finite. {remedy}"
+            "Stochastic gradient descent diverged: coefficients or loss are no longer finite. "
+            f"{remedy}"
         )
 
     def units(self) -> np.ndarray:
