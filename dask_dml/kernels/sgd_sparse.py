@@ -98,7 +98,7 @@ def _product(data, indices, indptr, row, table):
     return (first + second) + (third + fourth)
 
 
-@jit
+@ordered
 def _products(data, indices, indptr, row, table):
     """Return a centred row's products with iterate and anchor."""
     f, r = 0.0, 0.0
@@ -110,7 +110,7 @@ def _products(data, indices, indptr, row, table):
     return f, r
 
 
-@jit
+@ordered
 def _move(data, indices, indptr, row, table, step, counted):
     """Take a step along a row; ``counted`` iterates were before it."""
     for at in entries(indptr, row):
@@ -122,7 +122,7 @@ def _move(data, indices, indptr, row, table, step, counted):
             table[j, CHANGES] += counted * (u - v)
 
 
-@jit
+@ordered
 def _push(data, indices, indptr, row, table, step, counted):
     """Take a step along a row as it is, with the fixed gradient."""
     for at in entries(indptr, row):
@@ -134,7 +134,7 @@ def _push(data, indices, indptr, row, table, step, counted):
             table[j, CHANGES] += counted * (u - v)
 
 
-@jit
+@ordered
 def _move_all(data, indices, indptr, row, table, step, counted, thresholds):
     """Take a step along a centred row, with the fixed gradient and the L1 penalty."""
     for at in entries(indptr, row):
@@ -302,7 +302,7 @@ def _settled_product(data, indices, indptr, row, table, total, owed):
     return f
 
 
-@jit
+@ordered
 def _add(data, indices, indptr, row, table, step):
     for at in entries(indptr, row):
         table[np.uint64(indices[at]), ITERATE] += step * data[at]
@@ -341,7 +341,10 @@ def textbook_steps(
             factor, owed, total = common[FACTOR], common[OWED], common[TOTAL]
             for k in range(size):
                 i = first + order[start + k]
-                f = _settled_product(data, indices, indptr, i, table, total, owed)
+                if total > 0.0 or owed > 0.0:
+                    f = _settled_product(data, indices, indptr, i, table, total, owed)
+                else:
+                    f = _product(data, indices, indptr, i, table)
                 r = y[i, column[c]] - (factor * f + intercept[0])
                 s = weight_of_row(weight, unit, i)
                 slope[k] = s * slope_of_row(r, margin, width, scale)
