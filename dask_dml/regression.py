@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -266,7 +267,13 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
             before = vars(self).copy()
             chunks = read_input(self, X, y, sample_weight)
             task = self._task(chunks.n_features, chunks.n_outputs, deadline, before)
-            with open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds:
+            # Statistics are solved once, when nothing else runs: by as many threads as there are.
+            once = self.solver == "statistics"
+            threads = nullcontext() if once else self._driver_threads(chunks.n_features)
+            with (
+                open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds,
+                threads,
+            ):
                 solution = solve(rounds, task)
                 self.n_rounds_ = rounds.n_rounds
             self._set_solution(solution, chunks.multi_output)
