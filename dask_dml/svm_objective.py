@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
 from dask_dml import svm_passes
 from dask_dml.rounds.base import Rounds, StateLost
+from dask_dml.svm_memory import margins_by_memory
 from dask_dml.svm_problems import (
     STEPS,
     MarginEvaluation,
@@ -33,6 +35,9 @@ class MarginObjective:
     columns : ndarray of shape (n_occurring,) or None, default=None
         The columns of X that all coefficients are about, where many never occur: only these
         travel.  None for all.
+    remember : bool, default=False
+        Whether shards may remember margins, so that late passes read few rows: not together with
+        `ProductQuery`.
     """
 
     def __init__(
@@ -40,12 +45,18 @@ class MarginObjective:
         rounds: Rounds,
         problems: list[MarginProblem],
         columns: np.ndarray | None = None,
+        *,
+        remember: bool = False,
     ) -> None:
         self.rounds = rounds
         self.problems = tuple(problems)
         self.columns = columns
         # The points whose curvatures lie beside the shards.
         self._told: dict[int, int] = {}
+        # Products leave something else beside the shards.
+        only = self.problems[0]
+        narrow = columns is None and len(problems) == 1
+        self._remember = remember and narrow and not only.squared
 
     def evaluate(
         self, queries: Mapping[int, MarginQuery | ProductQuery]
@@ -80,7 +91,7 @@ class MarginObjective:
             split=any(self.problems[number].free for number in numbers),
             occurring=self.columns,
         )
-        total = self.rounds.map_reduce(svm_passes.margins, point)
+        total = self._margins(point)
         answers = {}
         for at, number in enumerate(numbers):
             hessian = None
@@ -97,6 +108,16 @@ class MarginObjective:
                 hessian,
             )
         return answers
+
+    def _margins(self, point: svm_passes.MarginPoint) -> svm_passes.MarginSums:
+        total: svm_passes.MarginSums | None = None
+        if not self._remember:
+            total = self.rounds.map_reduce(svm_passes.margins, point)
+        while total is None:
+            # The shards that have forgotten read all of their rows again.
+            with suppress(StateLost):
+                total = self.rounds.update(margins_by_memory, point)
+        return total
 
     def _products(self, queries: dict[int, ProductQuery]) -> dict[int, Product | WindowRows]:
         answers: dict[int, Product | WindowRows] = {}

@@ -18,6 +18,11 @@ from dask_dml.kernels.svm_rows import N_SUMS
 #: Rows whose curvatures are held at a time; a Hessian is then added from those that bend.
 ROWS_AT_A_TIME = 1 << 15
 
+#: Rows among which classes are looked for first; where there are few, each is then counted.
+CLASS_ROWS, FEW_CLASSES = 1000, 32
+
+NOTHING = np.empty(0)
+
 #: Stands for every column.
 ALL_COLUMNS = np.empty(0, np.intp)
 
@@ -159,15 +164,29 @@ def class_sums(shard: Shard, _: None = None) -> ClassSums:
     """Return which classes occur, and how often."""
     total = ClassSums(np.empty(0), np.empty(0), np.empty(0))
     for block in shard.blocks:
-        classes, codes = np.unique(block.y[:, 0], return_inverse=True)
         total += ClassSums(
-            classes.astype(np.float64),
-            np.bincount(codes, minlength=len(classes)).astype(np.float64),
-            np.bincount(codes, weights=block.weight, minlength=len(classes)).astype(np.float64),
+            *_counted(np.ascontiguousarray(block.y[:, 0]), block.weight),
             float(block.X.data.size if block.is_sparse else block.X.size),
             block.is_sparse,
         )
     return total
+
+
+def _counted(y: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return classes, their rows and weights; to sort all rows would take as long as a pass."""
+    classes = np.unique(y[:: max(1, len(y) // CLASS_ROWS)])
+    if len(classes) <= FEW_CLASSES:
+        chosen = [y == value for value in classes]
+        rows = np.array([np.count_nonzero(mask) for mask in chosen], dtype=np.float64)
+        if rows.sum() == len(y):
+            if weight is None:
+                return classes, rows, rows
+            return classes, rows, np.array([weight[mask].sum() for mask in chosen])
+    classes, codes = np.unique(y, return_inverse=True)
+    rows = np.bincount(codes, minlength=len(classes)).astype(np.float64)
+    if weight is None:
+        return classes, rows, rows
+    return classes, rows, np.bincount(codes, weights=weight, minlength=len(classes))
 
 
 def margins(shard: Shard, point: MarginPoint) -> MarginSums:
@@ -178,62 +197,104 @@ def margins(shard: Shard, point: MarginPoint) -> MarginSums:
         return replace(whole, gradient=whole.gradient[:, point.occurring], positive=positive)
     if point.move is not None:
         point = replace(point, move=point.move.astype(np.float64, copy=False))
+    total = no_sums(point)
+    for block in shard.blocks:
+        visit = _sparse_margins if block.is_sparse else dense_margins
+        visit(block, point, total)
+        check_finite(block, total)
+    return total
+
+
+def no_sums(point: MarginPoint) -> MarginSums:
+    """Return the sums over no rows."""
     n_problems, p = point.coef.shape
     n_columns = len(point.columns) if len(point.columns) else p
-    total = MarginSums(
+    return MarginSums(
         np.zeros((n_problems, p)),
         np.zeros((n_problems, p)) if point.split else None,
         np.zeros((n_problems, N_SUMS)),
         np.zeros((n_problems, point.grid.shape[1], 2)),
         np.zeros((n_problems, n_columns + 2, n_columns + 2)) if point.hessian else None,
     )
-    for block in shard.blocks:
-        visit = _sparse_margins if block.is_sparse else _dense_margins
-        visit(block, point, total)
-        if not np.isfinite(total.sums).all():
-            raise ValueError(
-                describe_nonfinite(block)
-                or "Input X contains values so large that sums over its rows overflow; divide "
-                "the largest columns by a constant first."
-            )
-    return total
 
 
-def _slices(block: Block, point: MarginPoint) -> list[tuple[int, int]]:
-    step = ROWS_AT_A_TIME if point.hessian else max(block.n_rows, 1)
-    return [(at, min(at + step, block.n_rows)) for at in range(0, block.n_rows, step)]
+def check_finite(block: Block, total: MarginSums) -> None:
+    """Raise where the sums show that something in the block is not finite."""
+    if not np.isfinite(total.sums).all():
+        raise ValueError(
+            describe_nonfinite(block)
+            or "Input X contains values so large that sums over its rows overflow; divide "
+            "the largest columns by a constant first."
+        )
+
+
+def _slices(n_rows: int, point: MarginPoint) -> list[tuple[int, int]]:
+    step = ROWS_AT_A_TIME if point.hessian else max(n_rows, 1)
+    return [(at, min(at + step, n_rows)) for at in range(0, n_rows, step)]
 
 
 def _bends(point: MarginPoint, n_rows: int) -> np.ndarray:
     return np.empty((len(point.coef), n_rows if point.hessian else 0))
 
 
-def _dense_margins(block: Block, point: MarginPoint, total: MarginSums) -> None:
-    weight = NO_WEIGHT if block.weight is None else block.weight
-    sides = np.zeros((2, block.n_features))
-    move = np.empty(0) if point.move is None else point.move[0]
-    for start, stop in _slices(block, point):
-        bends = _bends(point, stop - start)
-        if len(point.coef) == 1:
-            svm_dense.single(
-                block.X, block.y, start, stop, weight, point.label, point.cost, point.coef[0],
-                float(point.intercept[0]), move, float(point.move_intercept[0]),
-                point.parameters, point.grid, sides, total.sums, total.line, bends,
-            )  # fmt: skip
-        else:
-            svm_dense.several(
-                block, weight, start, stop, point, total.gradient, total.positive, total.sums,
-                total.line, bends,
-            )  # fmt: skip
-        if total.hessian is not None:
-            for bend, label, stride, hessian in zip(
-                bends, point.label, point.stride, total.hessian, strict=True
-            ):
-                svm_dense.add_hessian(block, start, bend, label, stride, point.columns, hessian)
+def dense_margins(
+    block: Block, point: MarginPoint, total: MarginSums, rows: np.ndarray = svm_dense.ALL_ROWS
+) -> None:
+    """Add what a dense block contributes, or some of its rows in case of a single problem."""
     if len(point.coef) == 1:
-        total.gradient[0] += sides[0] + sides[1]
-        if total.positive is not None:
-            total.positive[0] += sides[1]
+        single_dense_margins(block, point, total, rows)
+        return
+    weight = NO_WEIGHT if block.weight is None else block.weight
+    for start, stop in _slices(block.n_rows, point):
+        bends = _bends(point, stop - start)
+        svm_dense.several(
+            block, weight, start, stop, point, total.gradient, total.positive, total.sums,
+            total.line, bends,
+        )  # fmt: skip
+        _add_dense_hessians(block, point, start, bends, rows, total)
+
+
+def single_dense_margins(
+    block: Block,
+    point: MarginPoint,
+    total: MarginSums,
+    rows: np.ndarray = svm_dense.ALL_ROWS,
+    margins: np.ndarray = NOTHING,
+    norms: np.ndarray = NOTHING,
+) -> None:
+    """Add what some rows contribute to a single problem; see `svm_dense.single`."""
+    y, weight = block.y, NO_WEIGHT if block.weight is None else block.weight
+    if len(rows):
+        y, weight = y[rows], weight[rows] if len(weight) else weight
+    sides = np.zeros((2, block.n_features))
+    move = NOTHING if point.move is None else point.move[0]
+    for start, stop in _slices(len(y), point):
+        bends = _bends(point, stop - start)
+        svm_dense.single(
+            block.X, rows, y, start, stop, weight, point.label, point.cost, point.coef[0],
+            float(point.intercept[0]), move, float(point.move_intercept[0]),
+            point.parameters, point.grid, sides, total.sums, total.line, bends, margins, norms,
+        )  # fmt: skip
+        _add_dense_hessians(block, point, start, bends, rows, total)
+    total.gradient[0] += sides[0] + sides[1]
+    if total.positive is not None:
+        total.positive[0] += sides[1]
+
+
+def _add_dense_hessians(
+    block: Block,
+    point: MarginPoint,
+    start: int,
+    bends: np.ndarray,
+    rows: np.ndarray,
+    total: MarginSums,
+) -> None:
+    if total.hessian is None:
+        return
+    for bend, label, stride, hessian in zip(
+        bends, point.label, point.stride, total.hessian, strict=True
+    ):
+        svm_dense.add_hessian(block, start, bend, label, stride, point.columns, hessian, rows)
 
 
 def _sparse_margins(block: Block, point: MarginPoint, total: MarginSums) -> None:
@@ -250,7 +311,7 @@ def _sparse_margins(block: Block, point: MarginPoint, total: MarginSums) -> None
     gradient = np.zeros((block.n_features, len(point.coef)))
     positive = np.zeros(gradient.shape if point.split else (0, 0))
     place = _places(point.columns, block.n_features) if point.hessian else None
-    for start, stop in _slices(block, point):
+    for start, stop in _slices(block.n_rows, point):
         bends = _bends(point, stop - start)
         svm_sparse.several(
             X.data, X.indices, X.indptr, block.y, start, stop, weight, point.label, point.cost,
@@ -269,7 +330,7 @@ def _single_sparse_margins(block: Block, point: MarginPoint, total: MarginSums) 
     move = np.empty(0) if point.move is None else point.move[0]
     sides = np.zeros((2 if point.split else 1, block.n_features))
     place = _places(point.columns, block.n_features) if point.hessian else None
-    for start, stop in _slices(block, point):
+    for start, stop in _slices(block.n_rows, point):
         bends = _bends(point, stop - start)
         svm_sparse.single(
             X.data, X.indices, X.indptr, block.y, start, stop, weight, point.label, point.cost,

@@ -11,27 +11,33 @@ from dask_dml.kernels.dense import add_products, tile_rows
 from dask_dml.kernels.rows import jit
 from dask_dml.kernels.svm_rows import group_sums
 
+#: Stands for every row of a block.
+ALL_ROWS = np.empty(0, np.intp)
+
 
 @jit
 def single(
-    X, y, start, stop, weight, label, cost, w, b, d, db, parameters, grid,
-    gradient, sums, line, bends,
+    X, rows, y, start, stop, weight, label, cost, w, b, d, db, parameters, grid,
+    gradient, sums, line, bends, margins, norms,
 ):  # fmt: skip
     """Visit rows ``start`` to ``stop`` for one problem.
 
     A group of rows is read for its margins and, still in cache, once more for the gradient; rows
     that are no support vectors are skipped there.  ``gradient`` (2, n_features) gathers the rows
-    with y = -1 and +1 apart.  ``d`` is empty where there is no move.
+    with y = -1 and +1 apart.  ``d`` is empty where there is no move.  ``rows`` are the rows of X
+    that y and the weights belong to, empty for all.  ``margins`` and ``norms`` receive, unless
+    empty, the rows' predictions and the norms of ``(x_i, 1)``.
     """
     p = X.shape[1]
     moving = d.shape[0] > 0
+    chosen = rows.shape[0] > 0
     group = max(16, min(256, (1 << 15) // max(p, 1)))
     F = np.empty((1, group))
     Z = np.empty((1, group if moving else 0))
     for begin in range(start, stop, group):
         size = min(group, stop - begin)
         for k in range(size):
-            row = X[begin + k]
+            row = X[rows[begin + k] if chosen else begin + k]
             f = 0.0
             if moving:
                 z = 0.0
@@ -43,6 +49,13 @@ def single(
                 for j in range(p):
                     f += row[j] * w[j]
             F[0, k] = f + b
+            if norms.shape[0] > 0:
+                square = 1.0
+                for j in range(p):
+                    square += row[j] * row[j]
+                norms[begin + k] = np.sqrt(square)
+        if margins.shape[0] > 0:
+            margins[begin : begin + size] = F[0, :size]
         bend = bends[:, begin - start : begin - start + size] if bends.shape[1] > 0 else bends
         group_sums(
             F[:, :size], Z[:, :size], y, begin, weight, label, cost, parameters, grid,
@@ -51,7 +64,7 @@ def single(
         for k in range(size):
             u = F[0, k]
             if u != 0.0:
-                row = X[begin + k]
+                row = X[rows[begin + k] if chosen else begin + k]
                 side = gradient[1 if y[begin + k, 0] == label[0] else 0]
                 for j in range(p):
                     side[j] += u * row[j]
@@ -121,11 +134,11 @@ def several(block, weight, start, stop, point, gradient, positive, sums, line, b
 
 
 @jit
-def _bent_rows(X, y, start, rows, label, columns, bend, factor, out):
+def _bent_rows(X, y, rows, label, columns, bend, factor, out):
     p = out.shape[1] - 2
     for k in range(rows.shape[0]):
-        i = start + rows[k]
-        root = np.sqrt(factor * bend[rows[k]])
+        i = rows[k]
+        root = np.sqrt(factor * bend[k])
         row = X[i]
         if columns.shape[0] == 0:
             for j in range(p):
@@ -137,19 +150,22 @@ def _bent_rows(X, y, start, rows, label, columns, bend, factor, out):
         out[k, p + 1] = root if y[i, 0] == label else -root
 
 
-def add_hessian(block, start, bend, label, stride, columns, total):
+def add_hessian(block, start, bend, label, stride, columns, total, chosen=ALL_ROWS):
     """Add ``sum_i bend_i (x_i, 1, y_i)(x_i, 1, y_i)'`` to the lower triangle of ``total``.
 
     Only rows with a positive bend are read; in the end these are few.  Where they are many,
     every ``stride``-th of them stands for all.  ``columns`` are the columns that are wanted; none
-    means all.
+    means all.  ``chosen`` are the rows of the block that ``bend`` is about, from ``start`` on;
+    none means all.
     """
     bent = np.flatnonzero(bend)[::stride]
+    bend = bend[bent]
+    rows = chosen[start + bent] if len(chosen) else start + bent
     step = tile_rows(len(total))
-    for first in range(0, len(bent), step):
-        rows = bent[first : first + step]
-        scaled = np.empty((len(rows), len(total)))
-        _bent_rows(block.X, block.y, start, rows, label, columns, bend, stride, scaled)
+    for first in range(0, len(rows), step):
+        part = slice(first, first + step)
+        scaled = np.empty((len(rows[part]), len(total)))
+        _bent_rows(block.X, block.y, rows[part], label, columns, bend[part], stride, scaled)
         add_products(scaled, total)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +22,7 @@ class BlasLimit:
     _lock = threading.Lock()
     _users = 0
     _keeper: _Keeper | None = None
-
-    def __init__(self) -> None:
-        # Finding the libraries takes milliseconds: once per fit, not once per round.
-        self._controller: threadpoolctl.ThreadpoolController | None = None
+    _found: tuple[int, threadpoolctl.ThreadpoolController] | None = None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -32,11 +30,10 @@ class BlasLimit:
         with BlasLimit._lock:
             BlasLimit._users += 1
             if BlasLimit._keeper is None:
-                if self._controller is None:
-                    self._controller = threadpoolctl.ThreadpoolController()
+                controller = BlasLimit._libraries()
                 # Dask's worker processes are limited from the start.
-                if _is_parallel(self._controller):
-                    BlasLimit._keeper = _Keeper(self._controller)
+                if _is_parallel(controller):
+                    BlasLimit._keeper = _Keeper(controller)
         try:
             yield
         finally:
@@ -45,6 +42,14 @@ class BlasLimit:
                 if BlasLimit._users == 0 and BlasLimit._keeper is not None:
                     BlasLimit._keeper.end()
                     BlasLimit._keeper = None
+
+    @classmethod
+    def _libraries(cls) -> threadpoolctl.ThreadpoolController:
+        """Return the BLAS libraries: finding them takes milliseconds, imports bring new ones."""
+        n_modules = len(sys.modules)
+        if cls._found is None or cls._found[0] != n_modules:
+            cls._found = n_modules, threadpoolctl.ThreadpoolController()
+        return cls._found[1]
 
 
 class _Keeper:

@@ -25,7 +25,9 @@ from dask_dml.solvers.svm_systems import (
     ConjugateGradients,
     Preconditioner,
     best_step,
-    dot,
+    between,
+    objective_along,
+    secant,
     step_by_rows,
 )
 from dask_dml.svm_problems import (
@@ -43,6 +45,11 @@ MAX_COLUMNS = 2000
 #: Rows for each column that a Hessian is made of where there are more: enough for a step that
 #: leaves some percent of the distance, at a fraction of the work.
 HESSIAN_ROWS = 30
+#: The same, and rows of the data for each column and each row of the Hessian, where a Hessian
+#: serves several steps.
+LASTING_ROWS, LASTING_WORK = 240, 8
+#: Share of the distance to the optimum below which a step needs no better Hessian.
+GOOD_STEP = 0.1
 #: Multiplications that a Hessian may cost in any case.
 HESSIAN_WORK = 5e7
 #: Rows with a curvature up to which they are fetched where columns are many.
@@ -94,6 +101,7 @@ class SvmNewtonStep:
         n_rows: int,
         squares: np.ndarray | None = None,
         n_dense: int = DENSE_COLUMNS,
+        looks: bool = True,
     ) -> None:
         self._squares = np.zeros(len(coef)) if squares is None else squares
         self.n_rows, self.n_columns = n_rows, len(coef)
@@ -108,7 +116,13 @@ class SvmNewtonStep:
         self._precise = False
         self._best_gap, self._n_worse = np.inf, 0
         self._damping = 0.0
+        # Whether to look at the loss along the whole step, which a pass does for half its price.
+        self._looks = looks
         self._metric: np.ndarray | None = None
+        # The squared hinge bends alike at all points near the optimum.
+        self._lasts = problem.squared and not problem.l1 and len(coef) <= MAX_COLUMNS
+        self._bent = np.empty((0, 0))
+        self._keeps = False
         self._wide = len(coef) > MAX_COLUMNS
         # Those of the Hessian: none is all of them.
         self._columns = _NO_COLUMNS
@@ -156,8 +170,8 @@ class SvmNewtonStep:
                     self.stalled = True
                     yield self.query
                 move = np.zeros_like(move)
-            e = yield from self._search(e, move)
-            self._adapt(e)
+            before, e = e, (yield from self._search(e, move))
+            self._adapt(before, e)
             self.n_iter += 1
 
     def _is_exhausted(self, e: MarginEvaluation, predicted: float) -> bool:
@@ -168,8 +182,16 @@ class SvmNewtonStep:
         self._best_gap = min(e.gap, self._best_gap)
         return self._n_worse >= 3
 
-    def _adapt(self, e: MarginEvaluation) -> None:
+    def _adapt(self, before: MarginEvaluation, e: MarginEvaluation) -> None:
         """Trust the Hessian of few rows less where the step had to be cut."""
+        self._looks = e.query.step < 1.0
+        self._keeps = self._lasts and e.gap <= GOOD_STEP * before.gap
+        if e.hessian is None:
+            a, b = before.query, e.query
+            step = np.append(b.coef - a.coef, b.intercept - a.intercept)
+            bends = np.append(e.gradient - before.gradient, 0.0)
+            bends[-1] = e.intercept_gradient - before.intercept_gradient
+            self._bent = secant(self._bent, step, bends)
         if e.query.step < 0.3:
             self._damping = min(max(4.0 * self._damping, 0.5), 10.0)
         else:
@@ -195,6 +217,9 @@ class SvmNewtonStep:
                 n_bent *= min(self._width / e.query.width, 1.0)
         n_columns = len(self._columns) or self.n_columns
         enough = max(HESSIAN_ROWS * (n_columns + 1), HESSIAN_WORK / (n_columns + 1) ** 2)
+        if self._lasts:
+            lasting = min(LASTING_ROWS * (n_columns + 1), LASTING_WORK * self.n_rows / n_columns)
+            enough = max(enough, lasting)
         exact = self._precise and (self.problem.l1 or not self._wide)
         return 1 if exact else max(1, int(n_bent / enough))
 
@@ -238,12 +263,13 @@ class SvmNewtonStep:
 
     def _newton_direction(self, e: MarginEvaluation) -> np.ndarray:
         slope, p = self._slope(e), len(e.query.coef)
-        raw = _hessian(e)
-        H, ridge = symmetric(raw[:-1, :-1]), self._ridge(p)
+        if e.hessian is not None:
+            self._bent = symmetric(e.hessian[:-1, :-1])
+        H, ridge = self._bent.copy(), self._ridge(p)
         narrower = self._narrower(e)
         if narrower > 1.0:
             z = np.append(e.query.coef, e.query.intercept)
-            slope -= (narrower - 1.0) * (raw[-1, :-1] - H @ z)
+            slope -= (narrower - 1.0) * (_hessian(e)[-1, :-1] - H @ z)
         H[p, p] = self._intercept_bend(e)
         self._learn_metric(e, H)
         H *= narrower
@@ -367,22 +393,34 @@ class SvmNewtonStep:
     ) -> Generator[_Asked, Any, MarginEvaluation]:
         """Go along the move; the point is the first whose pass finds it good enough."""
         p, step = len(e.query.coef), 1.0
+        ridge = self._ridge(p)
         start, start_intercept = e.query.coef, e.query.intercept
         if self.problem.l1 and self._wide:
             self._columns = np.union1d(self._working_set(e), np.flatnonzero(start + move[:p]))
+        # The slope there is known at the width of the last evaluation only.
+        looks = self._looks or self.problem.l1 or self._width != e.query.width
         for _ in range(30):
             trial = yield MarginQuery(
                 start + step * move[:p],
                 start_intercept + step * float(move[p]),
                 self._width,
-                move[:p],
-                float(move[p]),
+                move[:p] if looks else None,
+                float(move[p]) if looks else 0.0,
                 step,
-                hessian=True,
+                hessian=not self._keeps,
                 stride=self._stride(e),
                 columns=self._columns,
             )
-            values, rates = self._line(start, start_intercept, move, step, trial)
+            if not looks:
+                ends = float(self._slope(e) @ move), float(self._slope(trial) @ move)
+                if self._is_good(ends, self._smoothed(e) - self._smoothed(trial), trial):
+                    break
+                looks = True
+                step *= between(*ends)
+                continue
+            values, slopes = objective_along(
+                np.append(start, start_intercept), move, step, trial.line, ridge, l1=self.problem.l1
+            )
             whole = int(np.flatnonzero(STEPS == 1.0)[0])
             best = int(np.argmin(values))
             gain, possible = values[0] - values[whole], values[0] - values[best]
@@ -390,35 +428,19 @@ class SvmNewtonStep:
                 break
             if possible <= 1e-13 * abs(values[0]) and abs(gain) <= 1e-13 * abs(values[0]):
                 break
-            step *= best_step(rates)
+            step *= best_step(slopes)
             if step < 1e-14:
                 break
         return trial
 
-    def _line(
-        self,
-        coef: np.ndarray,
-        intercept: float,
-        move: np.ndarray,
-        step: float,
-        trial: MarginEvaluation,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return smoothed objective and its rate of change at `STEPS` of the trial step."""
-        start = np.append(coef, intercept)
-        values, rates = trial.line[:, 0].copy(), trial.line[:, 1] * step
-        at = STEPS * step
-        ridge = self._ridge(len(coef))
-        if self.problem.l1:
-            for j, fraction in enumerate(at):
-                z = start + fraction * move
-                values[j] += float(ridge @ np.abs(z))
-                rates[j] += step * float((ridge * np.sign(z)) @ move)
-            return values, rates
-        weighted = ridge * move
-        first, second = dot(weighted, start), dot(weighted, move)
-        values += 0.5 * dot(ridge * start, start) + at * first + 0.5 * at**2 * second
-        rates += step * (first + at * second)
-        return values, rates
+    def _is_good(self, ends: tuple[float, float], gain: float, trial: MarginEvaluation) -> bool:
+        """Return whether a whole step needs no search, by the rates of change at its ends."""
+        if abs(gain) <= 1e-13 * abs(trial.objective):
+            return True
+        return gain >= -0.5 * GOOD_ENOUGH * ends[0] * between(*ends)
+
+    def _smoothed(self, e: MarginEvaluation) -> float:
+        return e.value + self.problem.penalty_value(e.query.coef, e.query.intercept)
 
 
 def _hessian(e: MarginEvaluation) -> np.ndarray:

@@ -250,7 +250,8 @@ def _solve_dual(
 def _solve_newton(
     rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
 ) -> Solution:
-    objective: Any = MarginObjective(rounds, batch, columns.used)
+    narrow = task.n_features <= MAX_COLUMNS
+    objective: Any = MarginObjective(rounds, batch, columns.used, remember=narrow)
     start = _start(rounds, task, batch, columns)
     n_rows = sum(rounds.shard_rows)
     n_dense = int(DENSE_COLUMNS / np.sqrt(len(batch)))

@@ -181,3 +181,61 @@ def best_step(rates: np.ndarray) -> float:
     low, high = rates[left], rates[right]
     share = low / (low - high) if high > low and low < 0.0 < high else 1.0
     return float(STEPS[left] + min(max(share, 1e-3), 1.0) * (STEPS[right] - STEPS[left]))
+
+
+def between(first: float, last: float) -> float:
+    """Return where a rate of change is zero, as a fraction of the step, from those at its ends."""
+    if first >= 0.0:
+        return 0.1
+    return min(max(first / (first - last), 0.1), 1.0) if last > 0.0 else 1.0
+
+
+def secant(H: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Return a Hessian that agrees with how much the gradient has changed along a step.
+
+    The update of Broyden, Fletcher, Goldfarb and Shanno.
+    """
+    image = H @ step
+    old, new = float(step @ image), float(step @ change)
+    if not (old > 0.0 and new > 0.0):
+        return H
+    return H - np.outer(image, image / old) + np.outer(change, change / new)
+
+
+def objective_along(
+    start: np.ndarray,
+    move: np.ndarray,
+    step: float,
+    line: np.ndarray,
+    ridge: np.ndarray,
+    *,
+    l1: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return smoothed objective and its rate of change at `STEPS` of a trial step.
+
+    Parameters
+    ----------
+    start, move : ndarray of shape (n_features + 1,)
+        Where the search begins, and its direction.
+    step : float
+        The trial's part of the move.
+    line : ndarray of shape (n_steps, 2)
+        Smoothed loss and its rate of change along the move.
+    ridge : ndarray of shape (n_features + 1,)
+        Weights of the penalty.
+    l1 : bool
+        Whether it is of the absolute values.
+    """
+    values, rates = line[:, 0].copy(), line[:, 1] * step
+    at = STEPS * step
+    if l1:
+        for j, fraction in enumerate(at):
+            z = start + fraction * move
+            values[j] += float(ridge @ np.abs(z))
+            rates[j] += step * float((ridge * np.sign(z)) @ move)
+        return values, rates
+    weighted = ridge * move
+    first, second = dot(weighted, start), dot(weighted, move)
+    values += 0.5 * dot(ridge * start, start) + at * first + 0.5 * at**2 * second
+    rates += step * (first + at * second)
+    return values, rates
