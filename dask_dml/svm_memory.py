@@ -30,6 +30,8 @@ from dask_dml.svm_passes import (
 MIN_ENTRIES = 200_000
 #: Share of the rows near the kink up to which the others are left out.
 MAX_SHARE = 0.25
+#: One of so many rows tells whether to look at all of them.
+SKIP = 16
 #: How much further than asked the next points may lie before rows have to be chosen anew.
 ROOM = 2.0
 
@@ -126,13 +128,10 @@ def _nearing(shard: Shard, memory: Memory, point: MarginPoint) -> Memory:
     reach *= ROOM
     # All that is linear now must be linear at the point that is remembered, too.
     width = max(width, float(memory.point.parameters[0, sums_at.WIDTH]))
-    rows, count = [], 0
-    for block, f, norm in zip(shard.blocks, memory.margins, memory.norms, strict=True):
-        sign = np.where(block.y[:, 0] == point.label[0], 1.0, -1.0)
-        kink = np.abs(1.0 - sign * f) <= 0.5 * width + (1.0 + 1e-9) * reach * norm
-        rows.append(np.flatnonzero(kink))
-        count += len(rows[-1])
-    if count > MAX_SHARE * shard.n_rows:
+    if sum(_near(memory, shard, width, reach, SKIP)[1]) > MAX_SHARE * shard.n_rows / SKIP:
+        return replace(memory, near=None)
+    rows, counts = _near(memory, shard, width, reach)
+    if sum(counts) > MAX_SHARE * shard.n_rows:
         return replace(memory, near=None)
     plain = replace(
         memory.point, move=None, grid=np.empty((1, 0)), hessian=False, split=point.split
@@ -146,6 +145,18 @@ def _nearing(shard: Shard, memory: Memory, point: MarginPoint) -> Memory:
         None,
     )
     return replace(memory, near=Near(tuple(rows), reach, width, others))
+
+
+def _near(
+    memory: Memory, shard: Shard, width: float, reach: float, skip: int = 1
+) -> tuple[list[np.ndarray], list[int]]:
+    """Return the rows of each block (of every so many) that may reach the kink; their numbers."""
+    rows = []
+    for block, f, norm in zip(shard.blocks, memory.margins, memory.norms, strict=True):
+        sign = np.where(block.y[::skip, 0] == memory.point.label[0], 1.0, -1.0)
+        room = 0.5 * width + (1.0 + 1e-9) * reach * norm[::skip]
+        rows.append(np.flatnonzero(np.abs(1.0 - sign * f[::skip]) <= room))
+    return rows, [len(chosen) for chosen in rows]
 
 
 def _difference(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
