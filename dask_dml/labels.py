@@ -47,10 +47,10 @@ class Labels:
             If there are fewer than two, or they are no classes.
         """
         if len(values) < 2:
-            only = values if self.classes is None else self.classes
+            only = values.astype(self.dtype) if self.classes is None else self.classes
             raise ValueError(
                 "This solver needs samples of at least 2 classes in the data, but the data "
-                f"contains only one class: {only[0]!r}. Look at how y was made or filtered."
+                f"contains only one class: {_plain(only[0])!r}. Look at how y was made or filtered."
             )
         if self.classes is not None:
             return self.classes[values.astype(np.intp)]
@@ -85,18 +85,21 @@ def read_labels(y: Any, *, in_memory: bool) -> Labels:
     Raises
     ------
     ValueError
-        If y is not one-dimensional, has missing values or is no target of a classification.
+        If y is not one-dimensional, has missing values, is no target of a classification, or is
+        a Dask Series of declared categories with a label that is none of them.
     """
     if y is None:
         return Labels(None, None, np.dtype(float))
-    if in_memory and is_dask(y):
-        y = y.compute()
     if is_dask(y):
         y = _one_column(y)
+        declared = _declared(y)
+        if in_memory:
+            y = y.compute() if declared is None else _gathered(y, declared)
+    if is_dask(y):
         dtype = _number_type(y)
         if dtype is not None:
             return Labels(y, None, dtype)
-        classes = _distributed_unique(y)
+        classes = _distributed_unique(y, declared)
         return Labels(encode(y, classes), classes, classes.dtype)
     y = _checked(y)
     classes, codes = np.unique(y, return_inverse=True)
@@ -145,7 +148,8 @@ def class_weights(
     Raises
     ------
     ValueError
-        If ``class_weight`` names a class that does not occur, or has a negative weight.
+        If ``class_weight`` lacks some classes and names others that do not occur, or has a
+        negative weight.
     """
     if class_weight is None:
         return np.ones(len(classes))
@@ -153,17 +157,21 @@ def class_weights(
         shares = len(classes) * weight
         return np.divide(weight.sum(), shares, out=np.zeros(len(classes)), where=shares > 0.0)
     known = {_plain(value): at for at, value in enumerate(classes)}
-    unknown = [key for key in class_weight if _plain(key) not in known]
-    if unknown:
+    named = {_plain(key) for key in class_weight}
+    without, unknown = [c for c in known if c not in named], [c for c in named if c not in known]
+    if without and unknown:
+        # As scikit-learn: a mapping that names all classes, and more, suits part of the data, too.
         raise ValueError(
-            f"The classes, {unknown}, are in class_weight but not in y, whose classes are "
-            f"{classes.tolist()}. Leave them out, or look at how y was made."
+            f"The classes, {without}, are not in class_weight, which names {unknown} instead: no "
+            f"class of y, whose classes are {classes.tolist()}. Give class_weight the classes as "
+            "they are in y, or look at how y was made."
         )
     weights = np.ones(len(classes))
     for key, value in class_weight.items():
         if not (np.isfinite(value) and value >= 0.0):
             raise ValueError(f"class_weight of {key!r} must be a finite number >= 0, got {value}.")
-        weights[known[_plain(key)]] = value
+        if _plain(key) in known:
+            weights[known[_plain(key)]] = value
     return weights
 
 
@@ -239,7 +247,27 @@ def _number_type(y: Any) -> np.dtype | None:
     return dtype if isinstance(dtype, np.dtype) and dtype.kind in "biuf" else None
 
 
-def _distributed_unique(y: Any) -> np.ndarray:
+def _declared(y: Any) -> np.ndarray | None:
+    """Return the categories that a dask Series declares; None where it declares none."""
+    import pandas as pd
+
+    # Only a Series has such a dtype, and only then does it have ``cat``.
+    if not isinstance(getattr(y, "dtype", None), pd.CategoricalDtype) or not y.cat.known:
+        return None
+    return np.asarray(y.dtype.categories)
+
+
+def _gathered(y: Any, declared: np.ndarray) -> np.ndarray:
+    """Compute a Series of declared categories."""
+    from dask.base import compute
+
+    parts = compute(*np.ravel(y.to_delayed()))
+    for chunk, part in enumerate(parts):
+        _unique(part, chunk, declared)
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def _distributed_unique(y: Any, declared: np.ndarray | None) -> np.ndarray:
     from dask.base import compute
     from dask.delayed import delayed
 
@@ -247,11 +275,22 @@ def _distributed_unique(y: Any) -> np.ndarray:
 
     check_reachable(y)
     unique = delayed(_unique)
-    parts = [unique(part, number) for number, part in enumerate(np.ravel(y.to_delayed()))]
+    parts = [unique(part, n, declared) for n, part in enumerate(np.ravel(y.to_delayed()))]
     return np.unique(np.concatenate([part for part in compute(*parts) if len(part)]))
 
 
-def _unique(y: Any, number: int) -> np.ndarray:
+def _unique(y: Any, chunk: int, declared: np.ndarray | None) -> np.ndarray:
+    """Return the labels of one chunk; none may be missing from the declared categories."""
     if len(y) == 0:
         return np.empty(0)
-    return np.unique(_checked(y, f" in chunk {number}"))
+    labels = np.unique(_checked(y, f" in chunk {chunk}"))
+    if declared is not None:
+        strange = [label for label in labels.tolist() if label not in set(declared.tolist())]
+        if strange:
+            raise ValueError(
+                f"y holds the label {strange[0]!r} in chunk {chunk}, which is not among its "
+                f"declared categories {declared.tolist()}. Declare it, for example with "
+                "y.cat.add_categories(...), drop such rows, or let the categories be found: "
+                "y.cat.as_unknown(), or y.astype(object)."
+            )
+    return labels

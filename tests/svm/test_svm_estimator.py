@@ -168,7 +168,7 @@ ERRORS = [
     ({"C": -1.0}, {}, "The 'C' parameter"),
     ({"penalty": "l1", "loss": "hinge"}, {}, "use loss='squared_hinge'"),
     ({"multi_class": "crammer_singer"}, {}, "use multi_class='ovr'"),
-    ({"class_weight": {9: 2.0}}, {}, "in class_weight but not in y"),
+    ({"class_weight": {9: 2.0}}, {}, "not in class_weight, which names \\[9\\] instead"),
     ({"class_weight": {0: -2.0}}, {}, "must be a finite number >= 0"),
     ({"solver": "dual", "penalty": "l1"}, {}, "'newton' with penalty='l1'"),
     ({"solver": "dual", "intercept_scaling": None}, {}, "use solver='newton'"),
@@ -188,6 +188,53 @@ def test_bad_input(kind, data, message, lazy):
         model.fit(rows, y)
     assert not hasattr(model, "coef_")
     assert not hasattr(model, "n_features_in_")
+
+
+def test_the_only_class_is_shown_as_in_y():
+    for y in (np.zeros(120, bool), da.zeros(120, dtype=bool, chunks=40)):
+        rows = X if isinstance(y, np.ndarray) else da.from_array(X, chunks=(40, 4))
+        with pytest.raises(ValueError, match="only one class: False"):
+            DistributedLinearSVC().fit(rows, y)
+
+
+def test_class_weight_may_name_more_classes_as_in_scikit_learn():
+    weight = {0: 2.0, 1: 0.5, 2: 1.0, 9: 7.0}
+    kind = {"C": 0.1, "tol": 1e-9, "class_weight": weight}
+    model = DistributedLinearSVC(**kind).fit(X, CODES)
+    del weight[9]
+    np.testing.assert_array_equal(model.coef_, DistributedLinearSVC(**kind).fit(X, CODES).coef_)
+
+
+def declared_frame(strange):
+    """Labels whose categories are declared; the second partition may hold another one."""
+    names = pd.Series(np.array(["a", "b", "c"])[CODES])
+    series = names.astype(pd.CategoricalDtype(["a", "b", "c", "never"]))
+    y = dd.from_pandas(series, npartitions=3)
+    if strange:
+        meta = series.iloc[:0]
+        return y.map_partitions(lambda p: p.astype(object).where(p.index != 50, "z"), meta=meta)
+    return y
+
+
+@pytest.mark.parametrize("rows", ["frame", "array", "memory"])
+def test_labels_outside_of_the_declared_categories(rows):
+    frame = dd.from_pandas(pd.DataFrame(X), npartitions=3)
+    frame.columns = list("abcd")
+    data = {"frame": frame, "array": da.from_array(X, chunks=(40, 4)), "memory": X}[rows]
+    message = "label 'z' in chunk 1, which is not among .*'never'.*y.cat.add_categories"
+    with pytest.raises(ValueError, match=message):
+        DistributedLinearSVC().fit(data, declared_frame(strange=True))
+    unknown = declared_frame(strange=True).astype(object)
+    assert "z" in DistributedLinearSVC().fit(data, unknown).classes_
+    model = DistributedLinearSVC().fit(data, declared_frame(strange=False))
+    assert model.classes_.tolist() == ["a", "b", "c"]
+
+
+def test_a_missing_label_is_named_with_its_chunk():
+    y = np.array(["a", "b"] * 60, dtype=object)
+    y[53] = None
+    with pytest.raises(ValueError, match="in chunk 1: row 13"):
+        DistributedLinearSVC().fit(da.from_array(X, chunks=(40, 4)), da.from_array(y, chunks=40))
 
 
 def test_verbose(capsys):
