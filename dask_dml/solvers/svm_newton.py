@@ -26,9 +26,12 @@ from dask_dml.solvers.svm_systems import (
     Preconditioner,
     best_step,
     between,
+    needs_no_search,
     objective_along,
     secant,
+    smoothed,
     step_by_rows,
+    working_set,
 )
 from dask_dml.svm_problems import (
     STEPS,
@@ -52,8 +55,9 @@ LASTING_ROWS, LASTING_WORK = 240, 8
 GOOD_STEP = 0.1
 #: Multiplications that a Hessian may cost in any case.
 HESSIAN_WORK = 5e7
-#: Rows with a curvature up to which they are fetched where columns are many.
-MAX_ROWS = 3000
+#: Rows with a curvature up to which they are fetched where columns are many, and where conjugate
+#: gradients do not get there.
+MAX_ROWS, MERGED_ROWS = 3000, 6000
 #: Products with the Hessian that one step may cost.
 MAX_PRODUCTS = 100
 #: Columns for which the preconditioner is exact, of all problems together.
@@ -114,6 +118,8 @@ class SvmNewtonStep:
         # The squared hinge has no kink: its only width is infinite.
         self.continuation = Continuation(np.inf if problem.squared else 0.0, width)
         self._precise = False
+        # What the last step was to gain: the gap alone says little where dual variables are large.
+        self._expected = np.inf
         self._best_gap, self._n_worse = np.inf, 0
         self._damping = 0.0
         # Whether to look at the loss along the whole step, which a pass does for half its price.
@@ -123,6 +129,8 @@ class SvmNewtonStep:
         self._lasts = problem.squared and not problem.l1 and len(coef) <= MAX_COLUMNS
         self._bent = np.empty((0, 0))
         self._keeps = False
+        # Whether conjugate gradients have come to their limit.
+        self._hard = False
         self._wide = len(coef) > MAX_COLUMNS
         # Those of the Hessian: none is all of them.
         self._columns = _NO_COLUMNS
@@ -147,7 +155,7 @@ class SvmNewtonStep:
             columns=self._columns,
         )
         if self.problem.l1 and self._wide:
-            self._columns = self._working_set(e)
+            self._columns = working_set(e.query.coef, e.gradient, MAX_COLUMNS)
             e = yield MarginQuery(
                 coef,
                 intercept,
@@ -163,7 +171,7 @@ class SvmNewtonStep:
             if self._wide:
                 # Half the digits are half the way to the workers; the point is made of these.
                 move = move.astype(np.float32).astype(np.float64)
-            predicted = self._predicted(e, move)
+            self._expected = predicted = self._predicted(e, move)
             self._precise = predicted <= 1e-9 * abs(e.objective)
             if not narrowed and self._is_exhausted(e, predicted):
                 if not self.continuation.narrow(0.0, np.inf):
@@ -227,13 +235,15 @@ class SvmNewtonStep:
 
     def _narrow(self, e: MarginEvaluation) -> bool:
         """Narrow the window once the smoothed problem is solved better than the width costs."""
-        if self.problem.squared:
+        if self.problem.squared or (self._wide and self._expected > e.slack):
             return False
         # The slack falls about with the square of the width: aim at a third of the tolerance.
         wanted = 0.3 * self.tol * max(e.objective, 1e-300)
         factor = np.sqrt(wanted / e.slack) if e.slack > 0.0 else 1.0
         # Where columns are many, so are the rows that end up at the kink, and all have to follow.
-        self.continuation.factor = float(np.clip(factor, 0.35 if self._wide else 0.1, 0.5))
+        settled = e.query.step == 1.0 and self._expected < 0.1 * e.slack
+        least = (0.2 if settled else 0.35) if self._wide else 0.1
+        self.continuation.factor = float(np.clip(factor, least, 0.5))
         return self.continuation.narrow(e.gap - e.slack, e.slack)
 
     # The direction
@@ -255,7 +265,8 @@ class SvmNewtonStep:
     def _direction(self, e: MarginEvaluation) -> Generator[_Asked, Any, np.ndarray]:
         if self.problem.l1:
             return self._proximal_direction(e)
-        if self._wide and self._n_bent(e) <= MAX_ROWS:
+        most = MERGED_ROWS if self._hard else MAX_ROWS
+        if self._wide and self._n_bent(e) <= most:
             return self._direction_by_rows(e, (yield self._product(e, "rows")))
         if self._wide:
             return (yield from self._conjugate_gradients(e))
@@ -307,15 +318,6 @@ class SvmNewtonStep:
         move[at] = minimise_quadratic(H, linear, l1, np.zeros(len(at)), z[at]) - z[at]
         return move
 
-    def _working_set(self, e: MarginEvaluation) -> np.ndarray:
-        """Return the columns that are not zero, and as many again that most want not to be."""
-        support = np.flatnonzero(e.query.coef)
-        pull = np.abs(e.gradient)
-        pull[support] = 0.0
-        room = min(max(2 * len(support), 100), MAX_COLUMNS) - len(support)
-        worst = np.argpartition(pull, -room)[-room:] if 0 < room < len(pull) else np.empty(0, int)
-        return np.union1d(support, worst[pull[worst] > 1.0]).astype(np.intp)
-
     def _n_bent(self, e: MarginEvaluation) -> float:
         """Return how many rows have a curvature, about."""
         scale = self.problem.parameters(e.query.width)[2]
@@ -326,7 +328,12 @@ class SvmNewtonStep:
         if self.problem.free:
             ridge[-1] = 1e-6 * self._intercept_bend(e)
         intercept = 0.0 if self.problem.scaling == 0.0 else 1.0
+        ridge += self._damping * self._like_all_rows(e, ridge)
         return step_by_rows(self._slope(e), ridge, rows, self._narrower(e), intercept)
+
+    def _like_all_rows(self, e: MarginEvaluation, ridge: np.ndarray) -> np.ndarray:
+        """Return the Hessian's diagonal as if the rows in the window were like all others."""
+        return ridge + self._narrower(e) * e.bend * np.append(self._squares, 1.0)
 
     def _conjugate_gradients(self, e: MarginEvaluation) -> Generator[_Asked, Any, np.ndarray]:
         narrower = self._narrower(e)
@@ -337,8 +344,7 @@ class SvmNewtonStep:
         block = narrower * _hessian(e)[:-1, :-1]
         if self.problem.free:
             block[-1, -1] = max(block[-1, -1], narrower * self._intercept_bend(e))
-        # As if the rows in the window were like all others.
-        diagonal = ridge + narrower * e.bend * np.append(self._squares, 1.0)
+        diagonal = self._like_all_rows(e, ridge)
         if self._damping > 0.0 and not self.problem.squared:
             ridge = ridge + self._damping * diagonal
             diagonal = (1.0 + self._damping) * diagonal
@@ -354,6 +360,7 @@ class SvmNewtonStep:
             if self.problem.scaling == 0.0:
                 image[-1] = 0.0
             system.tell(image + ridge * system.vector)
+        self._hard = self._hard or system.left <= 0
         return system.solution
 
     def _product(
@@ -396,7 +403,9 @@ class SvmNewtonStep:
         ridge = self._ridge(p)
         start, start_intercept = e.query.coef, e.query.intercept
         if self.problem.l1 and self._wide:
-            self._columns = np.union1d(self._working_set(e), np.flatnonzero(start + move[:p]))
+            self._columns = np.union1d(
+                working_set(e.query.coef, e.gradient, MAX_COLUMNS), np.flatnonzero(start + move[:p])
+            )
         # The slope there is known at the width of the last evaluation only.
         looks = self._looks or self.problem.l1 or self._width != e.query.width
         for _ in range(30):
@@ -413,7 +422,8 @@ class SvmNewtonStep:
             )
             if not looks:
                 ends = float(self._slope(e) @ move), float(self._slope(trial) @ move)
-                if self._is_good(ends, self._smoothed(e) - self._smoothed(trial), trial):
+                gain = smoothed(self.problem, e) - smoothed(self.problem, trial)
+                if needs_no_search(ends, gain, trial.objective, GOOD_ENOUGH):
                     break
                 looks = True
                 step *= between(*ends)
@@ -432,15 +442,6 @@ class SvmNewtonStep:
             if step < 1e-14:
                 break
         return trial
-
-    def _is_good(self, ends: tuple[float, float], gain: float, trial: MarginEvaluation) -> bool:
-        """Return whether a whole step needs no search, by the rates of change at its ends."""
-        if abs(gain) <= 1e-13 * abs(trial.objective):
-            return True
-        return gain >= -0.5 * GOOD_ENOUGH * ends[0] * between(*ends)
-
-    def _smoothed(self, e: MarginEvaluation) -> float:
-        return e.value + self.problem.penalty_value(e.query.coef, e.query.intercept)
 
 
 def _hessian(e: MarginEvaluation) -> np.ndarray:

@@ -23,7 +23,7 @@ from dask_dml.solvers.svm_sample import fetch_sample, sample_share
 from dask_dml.svm_dual_passes import count_dual_support
 from dask_dml.svm_objective import MarginObjective
 from dask_dml.svm_passes import column_squares, spread
-from dask_dml.svm_problems import MarginProblem
+from dask_dml.svm_problems import MarginProblem, MarginQuery
 from dask_dml.svm_support import Duals, count_support
 
 #: First width of the rounded kink: at coefficients of zero every row lies at its edge.
@@ -302,13 +302,38 @@ def _start(rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Colu
         found = local.local_solutions()
         coef = np.ascontiguousarray(found[:, :-1])
         intercept = found[:, -1] if task.scaling > 0.0 else np.zeros(len(batch))
-        return coef, intercept, np.full(len(batch), LOCAL_WIDTH)
+        width = np.full(len(batch), LOCAL_WIDTH)
+        if not task.squared:
+            width[_worse_than_zero(rounds, batch, coef, intercept, columns)] = FIRST_WIDTH
+        return coef, intercept, width
     n_rows = sum(rounds.shard_rows)
     share = sample_share(n_rows, task.n_features, task.entries / n_rows)
     if share > 0.0 and task.n_features <= MAX_COLUMNS:
         return _sample_start(rounds, task, batch, columns, share)
     zero = np.zeros((len(batch), task.n_features)), np.zeros(len(batch))
     return *zero, np.full(len(batch), FIRST_WIDTH)
+
+
+def _worse_than_zero(
+    rounds: Rounds,
+    batch: list[MarginProblem],
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    columns: Columns,
+) -> list[int]:
+    """Return the problems whose start is none, as where C is large; it is set to zero."""
+    objective = MarginObjective(rounds, batch, columns.used)
+
+    def values(points: list[MarginQuery]) -> list[float]:
+        found: Any = objective.evaluate(dict(enumerate(points)))
+        return [found[number].objective for number in range(len(batch))]
+
+    zero = np.zeros(coef.shape[1])
+    there = values([MarginQuery(w, float(b), 0.0) for w, b in zip(coef, intercept, strict=True)])
+    nowhere = values([MarginQuery(zero, 0.0, 0.0)] * len(batch))
+    worse = [n for n in range(len(batch)) if not there[n] < nowhere[n]]
+    coef[worse], intercept[worse] = 0.0, 0.0
+    return worse
 
 
 def _sample_start(

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from dask_dml.solvers.quadratic import solve_smooth, symmetric
-from dask_dml.svm_problems import STEPS
+from dask_dml.svm_problems import STEPS, MarginEvaluation, MarginProblem
 from dask_dml.svm_products import WindowRows
 
 
@@ -125,6 +125,8 @@ class ConjugateGradients:
         more digits, and half of them cost half the time on the way to the workers.
     solution : ndarray of shape (n,)
         Of the system, as far as it has been solved.
+    left : int
+        Products that are left.
     """
 
     def __init__(
@@ -139,7 +141,7 @@ class ConjugateGradients:
         self.vector: np.ndarray | None = None
         self._rest = right.copy()
         self._precondition = precondition
-        self._left = max_products
+        self.left = max_products
         along = precondition(right)
         self._size = dot(right, along)
         self._least, self._enough = forcing * self._size, enough
@@ -151,7 +153,7 @@ class ConjugateGradients:
         assert self.vector is not None
         along = self.vector.astype(np.float64)
         bend = dot(along, image)
-        self._left -= 1
+        self.left -= 1
         if bend <= 0.0:
             self.vector = None
             return
@@ -162,7 +164,7 @@ class ConjugateGradients:
         towards = self._precondition(self._rest)
         before, self._size = self._size, dot(self._rest, towards)
         done = self._size <= self._least or dot(self._rest, self._rest) <= self._enough
-        if done or self._left <= 0:
+        if done or self.left <= 0:
             self.vector = None
             return
         self.vector = (towards + (self._size / before) * along).astype(np.float32)
@@ -239,3 +241,30 @@ def objective_along(
     values += 0.5 * dot(ridge * start, start) + at * first + 0.5 * at**2 * second
     rates += step * (first + at * second)
     return values, rates
+
+
+def working_set(coef: np.ndarray, gradient: np.ndarray, limit: int) -> np.ndarray:
+    """Return the columns that an L1 step is about, at most so many unless more are not zero.
+
+    They are those that are not zero, and as many again that most want not to be.
+    """
+    support = np.flatnonzero(coef)
+    pull = np.abs(gradient)
+    pull[support] = 0.0
+    room = min(max(2 * len(support), 100), limit) - len(support)
+    worst = np.argpartition(pull, -room)[-room:] if 0 < room < len(pull) else np.empty(0, int)
+    return np.union1d(support, worst[pull[worst] > 1.0]).astype(np.intp)
+
+
+def needs_no_search(
+    ends: tuple[float, float], gain: float, objective: float, enough: float
+) -> bool:
+    """Return whether a whole step is good, by the rates of change at its ends and its gain."""
+    if abs(gain) <= 1e-13 * abs(objective):
+        return True
+    return gain >= -0.5 * enough * ends[0] * between(*ends)
+
+
+def smoothed(problem: MarginProblem, e: MarginEvaluation) -> float:
+    """Return the smoothed objective."""
+    return e.value + problem.penalty_value(e.query.coef, e.query.intercept)
