@@ -118,7 +118,7 @@ class SvmNewtonStep:
         # The squared hinge has no kink: its only width is infinite.
         self.continuation = Continuation(np.inf if problem.squared else 0.0, width)
         self._precise = False
-        # What the last step was to gain: the gap alone says little where dual variables are large.
+        # What the last step was to gain.
         self._expected = np.inf
         self._best_gap, self._n_worse = np.inf, 0
         self._damping = 0.0
@@ -193,7 +193,8 @@ class SvmNewtonStep:
     def _adapt(self, before: MarginEvaluation, e: MarginEvaluation) -> None:
         """Trust the Hessian of few rows less where the step had to be cut."""
         self._looks = e.query.step < 1.0
-        self._keeps = self._lasts and e.gap <= GOOD_STEP * before.gap
+        many = self._n_bent(e) >= HESSIAN_ROWS * (self.n_columns + 1)
+        self._keeps = self._lasts and many and e.gap <= GOOD_STEP * before.gap
         if e.hessian is None:
             a, b = before.query, e.query
             step = np.append(b.coef - a.coef, b.intercept - a.intercept)
@@ -235,7 +236,9 @@ class SvmNewtonStep:
 
     def _narrow(self, e: MarginEvaluation) -> bool:
         """Narrow the window once the smoothed problem is solved better than the width costs."""
-        if self.problem.squared or (self._wide and self._expected > e.slack):
+        # A gap whose dual variables had to be scaled down does not tell width and distance apart.
+        unclear = self._wide or max(e.dual_scale) < 0.9
+        if self.problem.squared or (unclear and self._expected > e.slack):
             return False
         # The slack falls about with the square of the width: aim at a third of the tolerance.
         wanted = 0.3 * self.tol * max(e.objective, 1e-300)
