@@ -26,6 +26,7 @@ from dask_dml.solvers.svm_systems import (
     Preconditioner,
     best_step,
     between,
+    hessian_of,
     needs_no_search,
     objective_along,
     secant,
@@ -283,7 +284,7 @@ class SvmNewtonStep:
         narrower = self._narrower(e)
         if narrower > 1.0:
             z = np.append(e.query.coef, e.query.intercept)
-            slope -= (narrower - 1.0) * (_hessian(e)[-1, :-1] - H @ z)
+            slope -= (narrower - 1.0) * (hessian_of(e)[-1, :-1] - H @ z)
         H[p, p] = self._intercept_bend(e)
         self._learn_metric(e, H)
         H *= narrower
@@ -305,7 +306,7 @@ class SvmNewtonStep:
     def _proximal_direction(self, e: MarginEvaluation) -> np.ndarray:
         p = len(e.query.coef)
         columns = self._columns if self._wide else np.arange(p)
-        H = symmetric(_hessian(e)[:-1, :-1])
+        H = symmetric(hessian_of(e)[:-1, :-1])
         # Columns that are the same leave the model without a unique minimiser.
         H[np.diag_indices_from(H)] *= 1.0 + 1e-10
         l1 = self._ridge(len(columns))
@@ -344,7 +345,7 @@ class SvmNewtonStep:
         if narrower > 1.0:
             pull = yield self._product(e, "pull")
             slope -= (narrower - 1.0) * np.append(pull.vector, pull.intercept)
-        block = narrower * _hessian(e)[:-1, :-1]
+        block = narrower * hessian_of(e)[:-1, :-1]
         if self.problem.free:
             block[-1, -1] = max(block[-1, -1], narrower * self._intercept_bend(e))
         diagonal = self._like_all_rows(e, ridge)
@@ -445,9 +446,3 @@ class SvmNewtonStep:
             if step < 1e-14:
                 break
         return trial
-
-
-def _hessian(e: MarginEvaluation) -> np.ndarray:
-    if e.hessian is None:
-        raise ValueError("this point was evaluated without a Hessian")
-    return e.hessian

@@ -268,3 +268,10 @@ def needs_no_search(
 def smoothed(problem: MarginProblem, e: MarginEvaluation) -> float:
     """Return the smoothed objective."""
     return e.value + problem.penalty_value(e.query.coef, e.query.intercept)
+
+
+def hessian_of(e: MarginEvaluation) -> np.ndarray:
+    """Return the lower triangle of the Hessian of an evaluation that was to have one."""
+    if e.hessian is None:
+        raise ValueError("this point was evaluated without a Hessian")
+    return e.hessian

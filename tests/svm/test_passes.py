@@ -11,6 +11,7 @@ from dask_dml.penalties import ElasticNet
 from dask_dml.rounds import StateLost
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.svm_objective import MarginObjective
+from dask_dml.svm_passes import class_sums
 from dask_dml.svm_problems import (
     STEPS,
     MarginProblem,
@@ -136,6 +137,21 @@ def test_only_columns_that_occur_travel():
             np.testing.assert_allclose(a.vector, b.vector)
         query = ProductQuery(COEF, 0.3, 0.7, 1, "rows")
         assert objective.evaluate({0: query})[0].X.shape[1] == 5
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_classes_that_are_rare_or_many(weighted):
+    """Most classes are found among some rows; those that are not must not be lost."""
+    for y in (np.append(np.zeros(2999), 7.0), RNG.integers(0, 60, 3000).astype(float)):
+        weight = RNG.random(3000) if weighted else None
+        (shard,) = make_shards([frozen(np.zeros((3000, 1)), y[::-1, None], weight, ())], 1, 1)
+        found = class_sums(shard)
+        share = np.ones(3000) if weight is None else weight
+        classes, rows = np.unique(y, return_counts=True)
+        np.testing.assert_array_equal(found.classes, classes)
+        np.testing.assert_array_equal(found.rows, rows)
+        expected = [share[y[::-1] == value].sum() for value in classes]
+        np.testing.assert_allclose(found.weight, expected)
 
 
 def test_float32_sums_in_float64():

@@ -99,3 +99,11 @@ def test_hashed_words(headlines, loss, C):
     assert model.solver_ == ("dual" if loss == "hinge" else "newton")
     assert model.objective_ <= optimum(model, X, y, None) * (1 + 1e-6)
     assert model.score(X, y) > (0.8 if C >= 1e-2 else 0.45)
+
+
+@pytest.mark.parametrize("C", [1.0, 1e2])
+def test_newton_on_hashed_words(headlines, C):
+    X, y = headlines[0][::2], headlines[1][::2]
+    model = DistributedLinearSVC(loss="hinge", C=C, tol=1e-6, solver="newton").fit(X, y)
+    assert model.converged_
+    assert model.objective_ <= optimum(model, X, y, None) * (1 + 1e-6)
