@@ -155,8 +155,8 @@ def dual_round(shard: Shard, state: DualState | None, ask: DualAsk) -> tuple[Dua
     if state is None:
         assert ask.shape is not None, "the driver sends the metric to those who begin"
         shape = ask.shape * (shard.n_rows / ask.n_rows)
-        consensus = _metric(shard, shape, ask.scaling, ask.columns)
-        penalty = _metric(shard, np.ones(len(shape)), ask.scaling, ask.columns)
+        consensus = metric_of(shard, shape, ask.scaling, ask.columns)
+        penalty = metric_of(shard, np.ones(len(shape)), ask.scaling, ask.columns)
         state = DualState({}, {}, {}, consensus, penalty)
     # A repeated round starts from the state before it: that is left as it is.
     after = replace(
@@ -204,7 +204,10 @@ def local_solutions(shard: Shard, ask: DualAsk) -> np.ndarray:
     return (share * whole).astype(np.float32)
 
 
-def _metric(shard: Shard, shape: np.ndarray, scaling: float, columns: np.ndarray | None) -> Metric:
+def metric_of(
+    shard: Shard, shape: np.ndarray, scaling: float, columns: np.ndarray | None
+) -> Metric:
+    """Return a metric and the rows' norms in it; ``shape`` has the intercept last."""
     diagonal = spread(shape[:-1], columns, shard.blocks[0].n_features)
     inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0.0)
     bias = scaling**2 / float(shape[-1])
@@ -238,9 +241,9 @@ def _improve(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualS
     changes = []
     for position, block in enumerate(shard.blocks):
         alpha = state.alpha[number][position]
-        sign, cost = _labels(block, ask, at)
+        sign, cost = labels_and_costs(block, ask.label[at], ask.cost[at])
         f, active = np.empty(block.n_rows), np.empty(block.n_rows, np.intp)
-        _margins(block, agreed, intercept, f)
+        margins(block, agreed, intercept, f)
         n_active, violation, target = kernel.begin(f, sign, cost, ask.squared, alpha, slack, active)
         worst = max(worst, violation)
         new = alpha.copy()
@@ -278,21 +281,23 @@ def _gather(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualSu
     """Add the coefficients that belong to the dual variables."""
     number = ask.numbers[at]
     for alpha, block in zip(state.alpha[number], shard.blocks, strict=True):
-        sign, _ = _labels(block, ask, at)
+        sign, _ = labels_and_costs(block, ask.label[at], ask.cost[at])
         total.move[at] += block.X.T @ (alpha * sign)
         total.move_intercept[at] += ask.scaling**2 * float(alpha @ sign)
     state.change[number] = [np.zeros_like(alpha) for alpha in state.alpha[number]]
     state.slack[number] = np.inf
 
 
-def _labels(block: Block, ask: DualAsk, at: int) -> tuple[np.ndarray, np.ndarray]:
-    sign, cost = np.empty(block.n_rows), np.empty(block.n_rows)
+def labels_and_costs(block: Block, label: float, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels, -1 and 1, and costs of the rows for one problem."""
+    sign, costs = np.empty(block.n_rows), np.empty(block.n_rows)
     weight = NO_WEIGHT if block.weight is None else block.weight
-    labels_of_rows(block.y, 0, weight, ask.label[at], ask.cost[at], sign, cost)
-    return sign, cost
+    labels_of_rows(block.y, 0, weight, label, cost, sign, costs)
+    return sign, costs
 
 
-def _margins(block: Block, w: np.ndarray, b: float, f: np.ndarray) -> None:
+def margins(block: Block, w: np.ndarray, b: float, f: np.ndarray) -> None:
+    """Write ``X @ w + b``."""
     if block.is_sparse:
         kernel.sparse_margins(block.X.data, block.X.indices, block.X.indptr, w, b, f)
     else:

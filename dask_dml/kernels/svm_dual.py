@@ -93,6 +93,34 @@ def begin(f, sign, cost, squared, alpha, slack, active):
 
 
 @jit
+def survey(f, sign, cost, alpha, urgency):
+    """Write how urgently the hinge's dual variables wait for a change; the least number goes first.
+
+    Rows between their bounds come before all others, then those whose gradient pulls them away
+    from their bound, then those that are held there, the loosest first.  Returns how many rows
+    are not held at a bound, the sum of the losses, and that of the dual variables.
+    """
+    unsure = 0
+    target = total = 0.0
+    for i in range(f.shape[0]):
+        c, a = cost[i], alpha[i]
+        if c <= 0.0:
+            urgency[i] = np.inf
+            continue
+        t = 1.0 - sign[i] * f[i]
+        target += c * max(t, 0.0)
+        total += a
+        if a <= 0.0:
+            urgency[i] = -t
+        elif a >= c:
+            urgency[i] = t
+        else:
+            urgency[i] = -np.inf
+        unsure += urgency[i] < 0.0
+    return unsure, target, total
+
+
+@jit
 def _shuffle(active, n, state):
     """Shuffle rows inside groups, and return the order of the groups and the new seed."""
     n_groups = (n + GROUP - 1) // GROUP

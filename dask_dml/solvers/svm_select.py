@@ -13,6 +13,7 @@ from dask_dml.penalties import ElasticNet
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Limits, Outcome, minimise
 from dask_dml.solvers.svm_dual import DualObjective, DualStep, plan_dual
+from dask_dml.solvers.svm_merge import MergeObjective, MergeStep, rows_to_merge
 from dask_dml.solvers.svm_newton import (
     DENSE_COLUMNS,
     MAX_COLUMNS,
@@ -228,13 +229,20 @@ def _without_unused(task: Task, squares: np.ndarray | None) -> tuple[Task, Colum
 def _solve_dual(
     rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
 ) -> Solution:
-    squares = columns.squares
-    if squares is None:
-        squares = rounds.map_reduce(column_squares) / task.weight
-    shape, descends = plan_dual(batch, task.weight * squares, rounds.shard_rows)
     # The loop takes any objective whose answers suit its steps.
-    objective: Any = DualObjective(rounds, batch, shape, task.seed, columns=columns.used)
-    steps: list[Any] = [DualStep(problem, shape, descends) for problem in batch]
+    objective: Any
+    steps: list[Any]
+    if task.squared:
+        squares = columns.squares
+        if squares is None:
+            squares = rounds.map_reduce(column_squares) / task.weight
+        shape, descends = plan_dual(batch, task.weight * squares, rounds.shard_rows)
+        objective = DualObjective(rounds, batch, shape, task.seed, columns=columns.used)
+        steps = [DualStep(problem, shape, descends) for problem in batch]
+    else:
+        limit = rows_to_merge(int(task.rows.sum()), task.n_features, task.entries, len(batch))
+        objective = MergeObjective(rounds, batch, task.seed, columns.used)
+        steps = [MergeStep(problem, task.n_features, rounds.shard_rows, limit) for problem in batch]
     outcomes = minimise(objective, steps, task.limits)
     n_support = rounds.update(count_dual_support, task.labels)
     return Solution(
