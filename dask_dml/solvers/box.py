@@ -16,6 +16,7 @@ import scipy.sparse as sp
 
 from dask_dml.blocks import Matrix, frozen
 from dask_dml.kernels import svm_dual as kernel
+from dask_dml.solvers.quadratic import solve_smooth
 
 #: Steps of the interior-point method, and passes of the ascent.
 MAX_STEPS, MAX_PASSES = 60, 60
@@ -25,6 +26,8 @@ NEARLY = 0.99
 ENOUGH = 1e-4
 #: Visits of every row between two solutions of a linear system, and products that these may take.
 N_EPOCHS, MAX_PRODUCTS = 3, 150
+#: Rows on a face up to which its system is solved directly.
+SMALL_FACE = 1000
 #: Columns up to which a matrix of their number squared is made.
 MAX_COLUMNS = 2000
 
@@ -105,11 +108,18 @@ def maximise(box: Box, precision: float) -> tuple[np.ndarray, float]:
         How much of the direction to go.
     """
     if box.X.shape[1] <= MAX_COLUMNS:
-        return _interior_point(box, precision)
-    bend = float(box.along @ box.along)
-    u = box.fixed + box.effect(box.start)
-    share = min(max((box.rise - float(box.along @ u)) / bend, 0.0), 1.0) if bend > 0.0 else 0.0
-    return _ascend(box, box.fixed + share * box.along, precision), share
+        a, share, gained = _interior_point(box, precision)
+    else:
+        a, share, gained = box.start, _best_share(box), 0.0
+    fixed = box.fixed + share * box.along
+    return _ascend(box, fixed, a, max(precision, ENOUGH * gained)), share
+
+
+def _best_share(box: Box) -> float:
+    """Return how much of the direction to go if nothing else moves."""
+    bend = _square(box.along)
+    slope = box.rise - float(box.along @ (box.fixed + box.effect(box.start)))
+    return min(max(slope / bend, 0.0), 1.0) if bend > 0.0 else 0.0
 
 
 class _Interior:
@@ -201,7 +211,7 @@ def _reach(most: float, *pairs: tuple[np.ndarray, np.ndarray]) -> float:
     return min(1.0, most / fastest) if fastest > 0.0 else 1.0
 
 
-def _interior_point(box: Box, precision: float) -> tuple[np.ndarray, float]:
+def _interior_point(box: Box, precision: float) -> tuple[np.ndarray, float, float]:
     """Solve by an interior-point method, whose matrices are of the number of columns.
 
     M. C. Ferris and T. S. Munson, *Interior-point methods for massive support vector machines*,
@@ -219,7 +229,8 @@ def _interior_point(box: Box, precision: float) -> tuple[np.ndarray, float]:
     # A variable that one step of coordinate ascent would take to its bound belongs there.
     reach = at.slope()[:n] / np.maximum(_norms(box), 1e-300)
     a = np.where((reach > at.a[:n]), 0.0, at.a[:n])
-    return np.where(a - reach > box.upper, box.upper, np.clip(a, 0.0, box.upper)), share
+    a = np.where(a - reach > box.upper, box.upper, np.clip(a, 0.0, box.upper))
+    return a, share, at.gained - at.least
 
 
 def _norms(box: Box) -> np.ndarray:
@@ -232,17 +243,15 @@ def _square(u: np.ndarray) -> float:
     return float(u @ u)
 
 
-def _ascend(box: Box, fixed: np.ndarray, precision: float) -> np.ndarray:
-    """Solve by coordinate ascent, which finds the face, and conjugate gradients on it.
+def _ascend(box: Box, fixed: np.ndarray, a: np.ndarray, precision: float) -> np.ndarray:
+    """Go on by coordinate ascent, which finds the face, and linear systems on it.
 
     J. J. More and G. Toraldo, *On the solution of large quadratic programming problems with bound
     constraints*, SIAM Journal on Optimization, 1991.
     """
-    a = box.start.copy()
     block = frozen(box.X, np.empty((len(a), 1)), None, ())
     first = None
     for number in range(MAX_PASSES):
-        a = _visit(block.X, box, fixed, a, number)
         u = fixed + box.effect(a)
         slope = box.values(u) - 1.0
         value = float(a.sum()) - 0.5 * _square(u)
@@ -255,6 +264,7 @@ def _ascend(box: Box, fixed: np.ndarray, precision: float) -> np.ndarray:
             move = np.zeros_like(a)
             move[face] = _solve_on_face(box, face, -slope[face])
             a = _search(box, fixed, a, move, value)
+        a = _visit(block.X, box, fixed, a, number)
     return a
 
 
@@ -274,8 +284,12 @@ def _visit(X: Matrix, box: Box, fixed: np.ndarray, a: np.ndarray, seed: int) -> 
 
 
 def _solve_on_face(box: Box, face: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve ``Z_F Z_F' d = right`` about, by conjugate gradients."""
+    """Solve ``Z_F Z_F' d = right``, of many rows about, by conjugate gradients."""
     X, sign = box.X[face], box.sign[face]
+    if len(face) <= SMALL_FACE:
+        gram = X @ X.T
+        gram = np.asarray(gram.toarray() if sp.issparse(gram) else gram) + box.bias**2
+        return sign * solve_smooth(gram, sign * right, np.zeros(len(face)))
     XT = X.T.tocsr() if sp.issparse(X) else X.T
     solution, rest = np.zeros_like(right), right.copy()
     along, size = rest.copy(), _square(rest)
