@@ -19,11 +19,13 @@ from dask_dml.kernels import svm_dual as kernel
 from dask_dml.solvers.quadratic import solve_smooth
 
 #: Steps of the interior-point method, and passes of the ascent.
-MAX_STEPS, MAX_PASSES = 60, 60
+MAX_STEPS, MAX_PASSES = 60, 20
 #: Share of the way to the boundary that a step may go.
 NEARLY = 0.99
+#: Where the central path is joined, relative to the products of slopes and bounds.
+CENTRE = 1.0
 #: Share of what has been gained that may be left.
-ENOUGH = 1e-4
+ENOUGH = 1e-2
 #: Visits of every row between two solutions of a linear system, and products that these may take.
 N_EPOCHS, MAX_PRODUCTS = 3, 150
 #: Rows on a face up to which its system is solved directly.
@@ -110,6 +112,9 @@ def maximise(box: Box, precision: float) -> tuple[np.ndarray, float]:
     if box.X.shape[1] <= MAX_COLUMNS:
         a, share, gained = _interior_point(box, precision)
     else:
+        a, share, gained = box.start, 0.0, 0.0
+    if not gained > 0.0:
+        # No more than rounding is to be had this way.
         a, share, gained = box.start, _best_share(box), 0.0
     fixed = box.fixed + share * box.along
     return _ascend(box, fixed, a, max(precision, ENOUGH * gained)), share
@@ -135,13 +140,18 @@ class _Interior:
         moves = [length] if length > 0.0 else []
         self.linear = np.append(np.ones(len(box.upper)), [box.rise * self.unit for _ in moves])
         self.upper = np.append(box.upper, moves)
-        start = np.append(box.start, [0.0 for _ in moves])
-        self.least = self.linear @ start - 0.5 * _square(box.fixed + self.effect(start))
-        self.a = np.clip(start, 0.05 * self.upper, 0.95 * self.upper)
+        self.a = np.append(box.start, [0.0 for _ in moves])
         slope = self.slope()
-        centre = max(float(np.mean(np.abs(slope) * self.upper)) * 0.1, 1e-300)
-        self.low = np.maximum(slope, 0.0) + centre / self.a
-        self.high = np.maximum(-slope, 0.0) + centre / (self.upper - self.a)
+        self.least = self.gained
+        # The point of the central path, were the slope to stay as it is.
+        c = self.upper
+        centre = CENTRE * max(float(np.mean(np.abs(slope) * c)), 1e-300)
+        root = np.sqrt((slope * c) ** 2 + 4.0 * centre**2)
+        self.a = 2.0 * centre * c / (slope * c + 2.0 * centre + root)
+        # Kept apart: a difference has no digits left near the bound.
+        self.room = c - self.a
+        self.low, self.high = centre / self.a, centre / self.room
+        self.rounded = self.a
 
     def effect(self, a: np.ndarray) -> np.ndarray:
         n = len(self.box.upper)
@@ -163,9 +173,18 @@ class _Interior:
         self.gap = float(self.upper @ np.maximum(-slope, 0.0) + self.a @ slope)
         return slope
 
+    def gained_at(self, a: np.ndarray) -> float:
+        """Return the objective elsewhere."""
+        return float(self.linear @ a) - 0.5 * _square(self.box.fixed + self.effect(a))
+
+    def gap_at(self, a: np.ndarray) -> float:
+        """Return the gap elsewhere."""
+        slope = self.values(self.box.fixed + self.effect(a)) - self.linear
+        return float(self.upper @ np.maximum(-slope, 0.0) + a @ slope)
+
     def advance(self) -> bool:
         """Take Mehrotra's step; return whether there was one."""
-        a, s, low, high = self.a, self.upper - self.a, self.low, self.high
+        a, s, low, high = self.a, self.room, self.low, self.high
         n, n_rows = len(a), len(self.box.upper)
         residual = self.slope() - low + high
         weights = 1.0 / (low / a + high / s)
@@ -200,7 +219,7 @@ class _Interior:
         length = _reach(NEARLY, (a, step), (s, -step), (low, to_low), (high, to_high))
         if not np.isfinite(length):
             return False
-        self.a = a + length * step
+        self.a, self.room = a + length * step, s - length * step
         self.low, self.high = low + length * to_low, high + length * to_high
         return True
 
@@ -217,20 +236,26 @@ def _interior_point(box: Box, precision: float) -> tuple[np.ndarray, float, floa
     M. C. Ferris and T. S. Munson, *Interior-point methods for massive support vector machines*,
     SIAM Journal on Optimization, 2002.
     """
-    at = _Interior(box)
+    at, n, norms = _Interior(box), len(box.upper), np.maximum(_norms(box), 1e-300)
     for _ in range(MAX_STEPS):
         if not at.advance():
             break
-        at.slope()
-        if at.gap <= max(precision, ENOUGH * (at.gained - at.least)):
+        slope = at.slope()
+        enough = max(precision, ENOUGH * (at.gained - at.least))
+        if at.gap > enough:
+            continue
+        # A variable that one step of coordinate ascent would take to its bound belongs there.
+        reach = slope[:n] / norms
+        a = at.a[:n]
+        a = np.where(reach > a, 0.0, np.where(a - reach > box.upper, box.upper, a))
+        at.rounded = np.append(a, at.a[n:])
+        if at.gap_at(at.rounded) <= enough:
             break
-    n = len(box.upper)
-    share = min(max(float(at.unit * at.a[n]), 0.0), 1.0) if len(at.a) > n else 0.0
-    # A variable that one step of coordinate ascent would take to its bound belongs there.
-    reach = at.slope()[:n] / np.maximum(_norms(box), 1e-300)
-    a = np.where((reach > at.a[:n]), 0.0, at.a[:n])
-    a = np.where(a - reach > box.upper, box.upper, np.clip(a, 0.0, box.upper))
-    return a, share, at.gained - at.least
+    a, share = at.rounded[:n], 0.0
+    if len(at.rounded) > n:
+        share = min(max(float(at.unit * at.rounded[n]), 0.0), 1.0)
+    gained = at.gained_at(at.rounded) - at.least
+    return np.clip(a, 0.0, box.upper), share, gained
 
 
 def _norms(box: Box) -> np.ndarray:

@@ -32,15 +32,17 @@ from dask_dml.svm_merge_passes import MergeAsk, MergeBatch, MergeSums, merge_rou
 from dask_dml.svm_problems import MarginProblem
 
 #: Entries of X that may travel in a round, and at most where columns are many.
-ENTRIES, MOST_ENTRIES = 1e6, 4e6
+ENTRIES, MOST_ENTRIES = 5e5, 2e6
 #: Rows that may travel in a round, for each column; and at most.
 ROWS_PER_COLUMN, MOST_ROWS = 4, 8192
 #: Share of all rows that may travel, or three rows for each column.
 SHARE = 0.25
 #: Rounds in a row without progress after which a problem is given up.
 PATIENCE = 30
+#: Gap below which sums over all rows are not trusted.
+DIGITS = 1e-9
 #: Relative precision of the driver's maximum, and relative to the gap.
-PRECISION, OF_GAP = 1e-9, 1e-3
+PRECISION, OF_GAP = 1e-5, 1e-2
 
 
 def rows_to_merge(n_rows: int, n_features: int, entries: float, n_problems: int) -> int:
@@ -214,10 +216,17 @@ class MergeStep:
         Rows of each shard.
     limit : int
         Rows that may travel in a round.
+    tol : float
+        Gap that is aimed at.
     """
 
     def __init__(
-        self, problem: MarginProblem, n_features: int, shard_rows: tuple[int, ...], limit: int
+        self,
+        problem: MarginProblem,
+        n_features: int,
+        shard_rows: tuple[int, ...],
+        limit: int,
+        tol: float,
     ) -> None:
         self.problem = problem
         self.limit = limit
@@ -226,10 +235,11 @@ class MergeStep:
         self.stalled = False
         self.optimality = np.inf
         self._rows = np.array(shard_rows, float)
+        self._least = min(DIGITS, tol)
+        self._few = ROWS_PER_COLUMN * (n_features + 1)
         self._waiting = 0
-        self._next: MergeQuery | None = MergeQuery(
-            np.zeros(n_features), 0.0, self._quota(np.zeros(len(shard_rows)))
-        )
+        at_first = np.ceil(limit * self._rows / self._rows.sum()).astype(int)
+        self._next: MergeQuery | None = MergeQuery(np.zeros(n_features), 0.0, at_first)
 
     @property
     def query(self) -> MergeQuery:
@@ -251,7 +261,8 @@ class MergeStep:
         best = evaluation if evaluation.objective <= best.objective else best
         self._waiting = 0 if better else self._waiting + 1
         self.stalled = self._waiting > PATIENCE
-        gap = max(best.objective - bound, 0.0) / bound if bound > 0.0 else np.inf
+        gap = (best.objective - bound) / bound if bound > 0.0 else np.inf
+        gap = max(gap, self._least)
         self.current = replace(best, bound=bound, relative_gap=gap)
 
     def _quota(self, unsure: np.ndarray) -> np.ndarray:
@@ -259,10 +270,10 @@ class MergeStep:
         wanted = float(unsure.sum())
         if wanted >= self.limit:
             return np.ceil(self.limit * unsure / wanted).astype(int)
-        rest = self.limit - wanted
-        # Half of what is left goes to where there is something to do, half to all rows.
-        extra = 0.5 * unsure / wanted if wanted > 0.0 else 0.5 * self._rows / self._rows.sum()
-        return np.ceil(unsure + rest * (extra + 0.5 * self._rows / self._rows.sum())).astype(int)
+        # Some more go with them: those that are held at a bound least.
+        rest = min(self.limit - wanted, max(wanted, self._few))
+        share = 0.5 * (self._rows / self._rows.sum() + unsure / max(wanted, 1.0))
+        return np.ceil(unsure + rest * share).astype(int)
 
     def _merged(self, e: MergeEvaluation) -> MergeQuery:
         """Return the point with the largest dual objective that can be reached."""

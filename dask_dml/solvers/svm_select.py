@@ -242,7 +242,10 @@ def _solve_dual(
     else:
         limit = rows_to_merge(int(task.rows.sum()), task.n_features, task.entries, len(batch))
         objective = MergeObjective(rounds, batch, task.seed, columns.used)
-        steps = [MergeStep(problem, task.n_features, rounds.shard_rows, limit) for problem in batch]
+        steps = [
+            MergeStep(problem, task.n_features, rounds.shard_rows, limit, task.limits.tol)
+            for problem in batch
+        ]
     outcomes = minimise(objective, steps, task.limits)
     n_support = rounds.update(count_dual_support, task.labels)
     return Solution(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from certificate import certify, primal
+from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
 
 from dask_dml import DistributedLinearSVC
 from dask_dml.blocks import frozen
@@ -14,6 +17,7 @@ from dask_dml.rounds import StateLost
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.solvers.base import Limits, minimise
 from dask_dml.solvers.svm_dual import DualObjective, DualStep, plan_dual
+from dask_dml.solvers.svm_merge import MergeObjective, MergeStep, rows_to_merge
 from dask_dml.svm_problems import MarginProblem
 
 
@@ -28,9 +32,17 @@ def solve(X, y, n_shards, *, squared=False, C=1e-3, tol=1e-6, rounds=LocalRounds
     shards = make_shards([frozen(X, y[:, None], None, ())], n_shards, 1)
     problem = MarginProblem(1.0, (C, C), squared, ElasticNet(l2=1.0), 1.0)
     with rounds(shards) as data:
-        shape, descends = plan_dual([problem], (X**2).sum(axis=0), data.shard_rows)
-        steps = [DualStep(problem, shape, descends)]
-        (outcome,) = minimise(DualObjective(data, [problem], shape), steps, Limits(1000, tol))
+        if squared:
+            shape, descends = plan_dual([problem], (X**2).sum(axis=0), data.shard_rows)
+            step, objective = (
+                DualStep(problem, shape, descends),
+                DualObjective(data, [problem], shape),
+            )
+        else:
+            limit = rows_to_merge(*X.shape, X.size, 1)
+            step = MergeStep(problem, X.shape[1], data.shard_rows, limit, tol)
+            objective = MergeObjective(data, [problem])
+        (outcome,) = minimise(objective, [step], Limits(1000, tol))
         return outcome, data.n_rounds
 
 
@@ -48,31 +60,83 @@ def test_agrees_with_newton(loss, C):
     assert dual.n_support_.sum() >= 10
 
 
-def test_rounds_do_not_grow_with_nodes():
-    X, y = table()
-    few, many = (solve(X, y, n, squared=True)[1] for n in (2, 32))
-    assert many <= 1.5 * few
-    # The hinge's kinks hold the solution of a node with few rows in place.
-    X, y = table(20_000)
-    few, many = (solve(X, y, n)[1] for n in (2, 32))
-    assert few <= 30
-    assert many <= 60
+@pytest.mark.parametrize(
+    ("n", "p", "C", "squared"),
+    [
+        (4000, 10, 1e-3, True),
+        (4000, 10, 1e-3, False),
+        (20_000, 10, 1e-3, False),
+        (20_000, 50, 1e-4, False),
+        (20_000, 50, 1e-2, False),
+        (20_000, 50, 1.0, False),
+    ],
+)
+def test_rounds_do_not_grow_with_nodes(n, p, C, squared):
+    X, y = table(n, p)
+    few, many = (solve(X, y, nodes, squared=squared, C=C) for nodes in (2, 32))
+    assert few[0].converged
+    assert many[0].converged
+    assert many[1] <= 1.5 * few[1]
+    assert few[1] <= (40 if squared else 10)
+
+
+def badly_scaled(n=8000):
+    X, y = table(n)
+    return X * np.geomspace(1.0, 10.0, 10), y
 
 
 @pytest.mark.parametrize("squared", [False, True])
 def test_many_rows_and_little_penalty(squared):
     """Nodes that trust their own rows only would need as many rounds as there are rows."""
-    X, y = table(8000)
-    X *= np.geomspace(1.0, 10.0, 10)
-    outcome, n_rounds = solve(X, y, 4, squared=squared, C=1.0)
+    few, many = (solve(*badly_scaled(), nodes, squared=squared, C=1.0) for nodes in (4, 32))
+    assert few[0].converged
+    assert many[0].converged
+    assert few[1] <= (60 if squared else 15)
+    assert many[1] <= 1.5 * few[1]
+
+
+def test_digits():
+    """Columns of counts, some of them always zero; classes that are all but separable."""
+    X, y = load_digits(return_X_y=True)
+    y = np.where(y == 8, 1.0, 0.0)
+    best = LinearSVC(loss="hinge", tol=1e-9, max_iter=100_000, random_state=0).fit(X, y)
+    model = DistributedLinearSVC(loss="hinge", solver="dual", tol=1e-6, n_shards=32).fit(X, y)
+    assert model.converged_
+    assert model.n_rounds_ <= 20
+    optimum = primal(model, X, y, coef=best.coef_, intercept=best.intercept_).sum()
+    assert model.objective_ <= optimum * (1 + 1e-6)
+    assert model.objective_ * (1 - model.duality_gap_) <= optimum
+
+
+@pytest.mark.parametrize("scaling", [None, 0.1, 30.0])
+def test_intercepts(scaling):
+    X, y = table(500, 5)
+    kind = {"loss": "hinge", "tol": 1e-7, "C": 0.1, "fit_intercept": scaling is not None}
+    kind["intercept_scaling"] = scaling or 1.0
+    dual = DistributedLinearSVC(solver="dual", n_shards=3, **kind).fit(X + 1.0, y)
+    newton = DistributedLinearSVC(solver="newton", **kind).fit(X + 1.0, y)
+    np.testing.assert_allclose(dual.objective_, newton.objective_, rtol=1e-7)
+
+
+def test_more_rows_at_the_margin_than_may_travel():
+    """With as many columns as rows most support vectors lie there; some go every time."""
+    rng = np.random.default_rng(0)
+    X = sp.random_array((900, 1500), density=0.02, rng=rng, format="csr")
+    y = (X @ rng.standard_normal(1500) > 0.0).astype(float)
+    best = DistributedLinearSVC(loss="hinge", C=10.0, tol=1e-7).fit(X, y).objective_
+    shards = make_shards([frozen(X, y[:, None], None, ())], 4, 1)
+    problem = MarginProblem(1.0, (10.0, 10.0), False, ElasticNet(l2=1.0), 1.0)
+    with LocalRounds(shards) as data:
+        step = MergeStep(problem, 1500, data.shard_rows, 100, 1e-5)
+        (outcome,) = minimise(MergeObjective(data, [problem]), [step], Limits(300, 1e-5))
     assert outcome.converged
-    assert n_rounds <= (60 if squared else 300)
+    assert best * (1 - 1e-7) <= outcome.objective <= best * (1 + 1e-5)
 
 
 def test_the_gap_is_a_bound_on_the_way():
-    X, y = table(500)
+    X, y = badly_scaled()
     best = DistributedLinearSVC(loss="hinge", C=1.0, tol=1e-8).fit(X, y).objective_
-    for n in (1, 3, 10):
+    for n in (1, 2, 3):
         model = DistributedLinearSVC(loss="hinge", solver="dual", tol=0.0, max_iter=n)
         with pytest.warns(ConvergenceWarning, match="use solver='newton'"):
             model.fit(X, y)
