@@ -57,7 +57,7 @@ class DualVariablesMixin:
     def _refined(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """Return a fit by ``"newton"`` with a hundredth of this one's gap."""
         other: Any = clone(self).set_params(
-            solver="newton", warm_start=True, tol=max(0.01 * self.duality_gap_, 1e-11)
+            solver="newton", warm_start=True, tol=max(0.01 * self.duality_gap_, 1e-10)
         )
         other.coef_, other.intercept_, other.classes_ = self.coef_, self.intercept_, self.classes_
         return other.fit(X, y, sample_weight)

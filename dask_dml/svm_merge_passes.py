@@ -297,7 +297,7 @@ def _survey(
         count, loss, mass = kernel.survey(f, sign, cost, a, of_block)
         urgency.append(of_block)
         unsure, target, total = unsure + count, target + loss, total + mass
-    sent = state.sent[number] = _most_urgent(urgency, quota)
+    sent = state.sent[number] = _most_urgent(urgency, quota, (ask.seed, 1, number, shard.number))
     move = np.zeros(ask.coef.shape[1] + 1)
     change, rise = [np.zeros_like(a) for a in alpha], 0.0
     if unsure > sum(map(len, sent)):
@@ -309,15 +309,19 @@ def _survey(
             of_block[rows] = 0.0
         move, rise = _effect(shard, ask, change, labels), float(sum(c.sum() for c in change))
     state.change[number] = change
-    rows = _rows(shard, ask, state, number, labels)
-    counts = {shard.number: (len(rows.sign), unsure)}
-    return MergeSums(target, total, rise, move, rows, counts)
+    chosen = _rows(shard, ask, state, number, labels)
+    counts = {shard.number: (len(chosen.sign), unsure)}
+    return MergeSums(target, total, rise, move, chosen, counts)
 
 
-def _most_urgent(urgency: list[np.ndarray], quota: int) -> list[np.ndarray]:
+def _most_urgent(urgency: list[np.ndarray], quota: int, seed: tuple[int, ...]) -> list[np.ndarray]:
     """Return the positions of the most urgent rows of all blocks, in order."""
     joined = np.concatenate(urgency)
-    if quota < len(joined):
+    first = np.flatnonzero(np.isneginf(joined))
+    if quota < len(first):
+        # Others than last time: most of those that were sent need no change any more.
+        chosen = np.sort(np.random.default_rng(seed).choice(first, quota, replace=False))
+    elif quota < len(joined):
         chosen = np.sort(np.argpartition(joined, quota)[:quota])
     else:
         chosen = np.arange(len(joined))

@@ -96,9 +96,9 @@ def begin(f, sign, cost, squared, alpha, slack, active):
 def survey(f, sign, cost, alpha, urgency):
     """Write how urgently the hinge's dual variables wait for a change; the least number goes first.
 
-    Rows between their bounds come before all others, then those whose gradient pulls them away
-    from their bound, then those that are held there, the loosest first.  Returns how many rows
-    are not held at a bound, the sum of the losses, and that of the dual variables.
+    First come rows between their bounds, all alike, then those whose gradient pulls them away from
+    a bound, then those that are held there, the loosest first.  Returns how many are not held, the
+    sum of the losses, and that of the dual variables.
     """
     unsure = 0
     target = total = 0.0

@@ -70,7 +70,8 @@ class Box:
     def effect(self, a: np.ndarray) -> np.ndarray:
         """Return ``Z'a``."""
         signed = self.sign * a
-        return np.append(self.X.T @ signed, self.bias * signed.sum())
+        moved: np.ndarray = self.X.T @ signed
+        return np.append(moved, self.bias * signed.sum())
 
     def values(self, u: np.ndarray) -> np.ndarray:
         """Return ``Z u``."""
@@ -81,12 +82,14 @@ class Box:
         """Return ``Z' diag(weights) Z``."""
         p = self.X.shape[1]
         total = np.empty((p + 1, p + 1))
-        if sp.issparse(self.X):
-            weighted = sp.diags_array(weights) @ self.X
-            total[:p, :p] = (self.X.T @ weighted).toarray()
+        X = self.X
+        weighted: Matrix
+        if _is_sparse(X):
+            weighted = sp.diags_array(weights) @ X
+            total[:p, :p] = (X.T @ weighted).toarray()
         else:
-            weighted = weights[:, None] * self.X
-            total[:p, :p] = self.X.T @ weighted
+            weighted = weights[:, None] * X
+            total[:p, :p] = X.T @ weighted
         total[p, :p] = total[:p, p] = self.bias * np.asarray(weighted.sum(axis=0)).ravel()
         total[p, p] = self.bias**2 * weights.sum()
         return total
@@ -109,7 +112,7 @@ def maximise(box: Box, precision: float) -> tuple[np.ndarray, float]:
     share : float
         How much of the direction to go.
     """
-    if box.X.shape[1] <= MAX_COLUMNS:
+    if box.X.shape[1] <= min(MAX_COLUMNS, max(len(box.upper), SMALL_FACE // 2)):
         a, share, gained = _interior_point(box, precision)
     else:
         a, share, gained = box.start, 0.0, 0.0
@@ -259,9 +262,13 @@ def _interior_point(box: Box, precision: float) -> tuple[np.ndarray, float, floa
 
 
 def _norms(box: Box) -> np.ndarray:
-    squares = box.X.multiply(box.X) if sp.issparse(box.X) else box.X**2
+    squares = box.X.multiply(box.X) if _is_sparse(box.X) else box.X**2
     norms: np.ndarray = np.asarray(squares.sum(axis=1)).ravel() + box.bias**2
     return norms
+
+
+def _is_sparse(X: Matrix) -> bool:
+    return bool(sp.issparse(X))
 
 
 def _square(u: np.ndarray) -> float:
@@ -274,7 +281,7 @@ def _ascend(box: Box, fixed: np.ndarray, a: np.ndarray, precision: float) -> np.
     J. J. More and G. Toraldo, *On the solution of large quadratic programming problems with bound
     constraints*, SIAM Journal on Optimization, 1991.
     """
-    block = frozen(box.X, np.empty((len(a), 1)), None, ())
+    X: Matrix = frozen(box.X, np.empty((len(a), 1)), None, ()).X
     first = None
     for number in range(MAX_PASSES):
         u = fixed + box.effect(a)
@@ -289,7 +296,7 @@ def _ascend(box: Box, fixed: np.ndarray, a: np.ndarray, precision: float) -> np.
             move = np.zeros_like(a)
             move[face] = _solve_on_face(box, face, -slope[face])
             a = _search(box, fixed, a, move, value)
-        a = _visit(block.X, box, fixed, a, number)
+        a = _visit(X, box, fixed, a, number)
     return a
 
 
@@ -301,7 +308,7 @@ def _visit(X: Matrix, box: Box, fixed: np.ndarray, a: np.ndarray, seed: int) -> 
         box.sign, box.upper, _norms(box), False, box.bias**2, np.ones(len(w)), 1.0, a,
         np.arange(n), n, N_EPOCHS, np.uint64(2 * seed + 1), w, box.bias * u[-1],
     )  # fmt: skip
-    if sp.issparse(X):
+    if _is_sparse(X):
         kernel.sparse_epochs(X.data, X.indices, X.indptr, *arguments)
     else:
         kernel.dense_epochs(X, *arguments)
@@ -313,9 +320,9 @@ def _solve_on_face(box: Box, face: np.ndarray, right: np.ndarray) -> np.ndarray:
     X, sign = box.X[face], box.sign[face]
     if len(face) <= SMALL_FACE:
         gram = X @ X.T
-        gram = np.asarray(gram.toarray() if sp.issparse(gram) else gram) + box.bias**2
+        gram = np.asarray(gram.toarray() if _is_sparse(gram) else gram) + box.bias**2
         return sign * solve_smooth(gram, sign * right, np.zeros(len(face)))
-    XT = X.T.tocsr() if sp.issparse(X) else X.T
+    XT = X.T.tocsr() if _is_sparse(X) else X.T
     solution, rest = np.zeros_like(right), right.copy()
     along, size = rest.copy(), _square(rest)
     least = 1e-8 * size

@@ -40,7 +40,7 @@ SHARE = 0.25
 #: Rounds in a row without progress after which a problem is given up.
 PATIENCE = 30
 #: Gap below which sums over all rows are not trusted.
-DIGITS = 1e-9
+DIGITS = 1e-8
 #: Relative precision of the driver's maximum, and relative to the gap.
 PRECISION, OF_GAP = 1e-5, 1e-2
 

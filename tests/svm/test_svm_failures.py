@@ -30,7 +30,6 @@ def data():
     [
         {"solver": "newton", "loss": "hinge"},
         {"solver": "dual", "loss": "squared_hinge"},
-        {"solver": "dual", "loss": "hinge", "C": 10.0},
     ],
 )
 def test_a_killed_worker(data, kind):
