@@ -1,5 +1,8 @@
 """Dual coordinate descent on every node, merged in one of two ways.
 
+The squared hinge is solved so; for the hinge see `dask_dml.solvers.svm_merge`.  The nodes' own
+solutions, which other solvers start from, are found here for both.
+
 Every node improves the dual variables of its own rows, from coefficients that all share; the
 change of ``u = sum_i alpha_i y_i x_i`` that this makes is all that it sends.
 

@@ -1,4 +1,4 @@
-"""The dual solver: every node its own rows, merged by an exact line search."""
+"""The dual solver: every node its own rows, and what is merged of them."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_agrees_with_newton(loss, C):
         (4000, 10, 1e-3, True),
         (4000, 10, 1e-3, False),
         (20_000, 10, 1e-3, False),
-        (20_000, 50, 1e-4, False),
-        (20_000, 50, 1e-2, False),
-        (20_000, 50, 1.0, False),
+        (10_000, 30, 1e-4, False),
+        (10_000, 30, 1e-2, False),
+        (10_000, 30, 1.0, False),
     ],
 )
 def test_rounds_do_not_grow_with_nodes(n, p, C, squared):
@@ -119,13 +119,13 @@ def test_intercepts(scaling):
 def test_more_rows_at_the_margin_than_may_travel():
     """With as many columns as rows most support vectors lie there; some go every time."""
     rng = np.random.default_rng(0)
-    X = sp.random_array((900, 1500), density=0.02, rng=rng, format="csr")
-    y = (X @ rng.standard_normal(1500) > 0.0).astype(float)
+    X = sp.random_array((400, 600), density=0.05, rng=rng, format="csr")
+    y = (X @ rng.standard_normal(600) > 0.0).astype(float)
     best = DistributedLinearSVC(loss="hinge", C=10.0, tol=1e-7).fit(X, y).objective_
     shards = make_shards([frozen(X, y[:, None], None, ())], 4, 1)
     problem = MarginProblem(1.0, (10.0, 10.0), False, ElasticNet(l2=1.0), 1.0)
     with LocalRounds(shards) as data:
-        step = MergeStep(problem, 1500, data.shard_rows, 300, 1e-5)
+        step = MergeStep(problem, 600, data.shard_rows, 150, 1e-5)
         (outcome,) = minimise(MergeObjective(data, [problem]), [step], Limits(300, 1e-5))
     assert outcome.converged
     assert best * (1 - 1e-7) <= outcome.objective <= best * (1 + 1e-5)
@@ -166,8 +166,10 @@ class Forgetful(LocalRounds):
 
 @pytest.mark.parametrize("squared", [False, True])
 def test_lost_state(squared):
-    X, y = table(1000)
-    outcome, _ = solve(X, y, 3, squared=squared, rounds=Forgetful)
-    whole, _ = solve(X, y, 3, squared=squared)
+    X, y = badly_scaled(4000)
+    outcome, n_rounds = solve(X, y, 3, squared=squared, C=1.0, rounds=Forgetful)
+    whole, _ = solve(X, y, 3, squared=squared, C=1.0)
+    # Up to the third loss, at least.
+    assert n_rounds >= 7
     assert outcome.converged
     np.testing.assert_allclose(outcome.objective, whole.objective, rtol=1e-6)

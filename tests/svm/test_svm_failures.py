@@ -26,17 +26,18 @@ def data():
 
 
 @pytest.mark.parametrize(
-    "kind",
+    ("kind", "when"),
     [
-        {"solver": "newton", "loss": "hinge"},
-        {"solver": "dual", "loss": "squared_hinge"},
+        ({"solver": "newton", "loss": "hinge"}, 4),
+        ({"solver": "dual", "loss": "squared_hinge"}, 4),
+        ({"solver": "dual", "loss": "hinge"}, 1),
     ],
 )
-def test_a_killed_worker(data, kind):
+def test_a_killed_worker(data, kind, when):
     class Watched(DistributedLinearSVC):
         def _report(self, verbose):
             def report(line):
-                if line.startswith("round 4:"):
+                if line.startswith(f"round {when}:"):
                     os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
                 lines.append(line)
 
@@ -58,6 +59,6 @@ def test_a_killed_worker(data, kind):
         model.fit(*data)
         assert not any(client.has_what().values())
     plain.fit(*(part.compute() for part in data))
-    assert len(lines) > 5
+    assert len(lines) > when
     assert model.converged_
     np.testing.assert_allclose(model.objective_, plain.objective_, rtol=1e-7)
