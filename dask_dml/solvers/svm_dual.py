@@ -18,8 +18,7 @@ on coefficients z, and each is held to z by a quadratic as stiff as its own loss
 the way from the old one to u, and the nodes begin the next round as far beyond it as z has
 moved: that is what the multipliers of the method amount to, so that nobody need keep them.
 
-Descent goes first where the hinge loss of a node's rows bends less than the penalty, otherwise
-consensus; where one of them hardly closes the gap any more, the other has its turn.
+Consensus goes first; where one of them hardly closes the gap any more, the other has its turn.
 """
 
 from __future__ import annotations
@@ -52,8 +51,6 @@ PATIENCE = 100
 #: Rounds of one kind before it may be given up for the other, and by how much the logarithm of
 #: the gap must have fallen in these for it to go on.
 TRIAL, SLOW = 8, 0.03
-#: Curvature of a node's loss, relative to the penalty's, up to which descent goes first.
-WEAK = 0.5
 #: Metric of the consensus: share of the curvature that a column would have if every row counted.
 CURVATURE = 0.3
 #: Metric where columns are as many as rows.
@@ -124,10 +121,8 @@ class DualEvaluation:
     distance: float
 
 
-def plan_dual(
-    problems: list[MarginProblem], squares: np.ndarray, shard_rows: tuple[int, ...]
-) -> tuple[np.ndarray, bool]:
-    """Return the metric of the consensus, and whether to begin with descent instead.
+def plan_dual(problems: list[MarginProblem], squares: np.ndarray, n_rows: int) -> np.ndarray:
+    """Return the metric of the consensus.
 
     Parameters
     ----------
@@ -135,25 +130,22 @@ def plan_dual(
         The batch.
     squares : ndarray of shape (n_features,)
         Weighted sums of squares of the columns.
-    shard_rows : tuple of int
-        Rows of each node.
+    n_rows : int
+        Rows of all nodes.
 
     Returns
     -------
     shape : ndarray of shape (n_features + 1,)
         A diagonal, intercept last.
-    descends : bool
-        Whether the hinge loss of a node's rows bends less than the penalty.
     """
-    n_rows = sum(shard_rows)
     cost = np.mean([np.sqrt(problem.cost[0] * problem.cost[1]) for problem in problems])
     scaling = problems[0].scaling if not problems[0].free else 1.0
     bends = CURVATURE * cost * np.append(squares, scaling**2 * n_rows)
     # With as many columns as rows no node learns anything of a column that others do not know.
     share = max(0.0, 1.0 - len(squares) / n_rows)
-    weak = not problems[0].squared and bends.max() <= WEAK * len(shard_rows)
     # Then what holds it is all that keeps the nodes together.
-    return WIDE_STIFFNESS + (1.0 - WIDE_STIFFNESS) * share + share * bends, bool(weak)
+    shape: np.ndarray = WIDE_STIFFNESS + (1.0 - WIDE_STIFFNESS) * share + share * bends
+    return shape
 
 
 class DualObjective:
@@ -319,20 +311,13 @@ class DualStep:
         The problem.
     shape : ndarray of shape (n_features + 1,)
         See `plan_dual`.
-    descends : bool, default=False
-        Likewise.
     """
 
-    def __init__(self, problem: MarginProblem, shape: np.ndarray, descends: bool = False) -> None:
+    def __init__(self, problem: MarginProblem, shape: np.ndarray) -> None:
         self.problem = problem
         self.shape = shape
         n_features = len(shape) - 1
-        self.query = DualQuery(
-            np.zeros(n_features),
-            0.0,
-            np.zeros(n_features, np.float32),
-            stiffness=np.inf if descends else 1.0,
-        )
+        self.query = DualQuery(np.zeros(n_features), 0.0, np.zeros(n_features, np.float32))
         self.current: DualEvaluation
         self.n_iter = 0
         self.stalled = False
@@ -341,7 +326,7 @@ class DualStep:
         self._weights = shape * np.append(np.ones(n_features), _inverse_square(problem.scaling))
         self._stiffness = 1.0
         self._waiting = 0
-        self._descends, self._left, self._mark = descends, TRIAL, np.inf
+        self._descends, self._left, self._mark = False, TRIAL, np.inf
         self._changes = 0
 
     def tell(self, evaluation: DualEvaluation) -> None:

@@ -27,14 +27,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dask_dml.rounds.base import Rounds, StateLost
-from dask_dml.solvers.box import Box, maximise
+from dask_dml.solvers.box import MAX_COLUMNS, Box, maximise
 from dask_dml.svm_merge_passes import MergeAsk, MergeBatch, MergeSums, merge_round
 from dask_dml.svm_problems import MarginProblem
 
-#: Entries of X that may travel in a round, and at most where columns are many.
-ENTRIES, MOST_ENTRIES = 5e5, 2e6
-#: Rows that may travel in a round, for each column; and at most.
-ROWS_PER_COLUMN, MOST_ROWS = 4, 8192
+#: Entries of X that may travel in a round: from each node, the fewer rows of which have the less to
+#: say by themselves; in any case; and at most.
+ENTRIES_OF_NODE, ENTRIES, MOST_ENTRIES = 1e5, 5e5, 3.2e6
+#: Rows that may travel in a round, for each column; at most; and at most where the driver's work
+#: grows with their square.
+ROWS_PER_COLUMN, MOST_ROWS, MOST_WIDE_ROWS = 4, 32768, 8192
 #: Share of all rows that may travel, or three rows for each column.
 SHARE = 0.25
 #: Rounds in a row without progress after which a problem is given up.
@@ -45,23 +47,29 @@ DIGITS = 1e-8
 PRECISION, OF_GAP = 1e-5, 1e-2
 
 
-def rows_to_merge(n_rows: int, n_features: int, entries: float, n_problems: int) -> int:
+def rows_to_merge(
+    shard_rows: tuple[int, ...], n_features: int, entries: float, n_problems: int
+) -> int:
     """Return how many rows of a problem travel in one round.
 
     Parameters
     ----------
-    n_rows, n_features : int
-        Shape of X.
+    shard_rows : tuple of int
+        Rows of each node.
+    n_features : int
+        Columns.
     entries : float
         Entries of X that are held.
     n_problems : int
         Problems of the batch.
     """
+    n_rows = sum(shard_rows)
     each = max(entries / n_rows, 1.0) * n_problems
+    enough = max(ENTRIES, ENTRIES_OF_NODE * len(shard_rows))
     limit = min(
-        max(ENTRIES / each, ROWS_PER_COLUMN * (n_features + 1)),
+        max(enough / each, ROWS_PER_COLUMN * (n_features + 1)),
         MOST_ENTRIES / each,
-        MOST_ROWS,
+        MOST_ROWS if n_features <= MAX_COLUMNS else MOST_WIDE_ROWS,
         max(SHARE * n_rows, 3 * n_features + 50),
     )
     return int(max(limit, 1))

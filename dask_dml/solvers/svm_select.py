@@ -236,11 +236,11 @@ def _solve_dual(
         squares = columns.squares
         if squares is None:
             squares = rounds.map_reduce(column_squares) / task.weight
-        shape, descends = plan_dual(batch, task.weight * squares, rounds.shard_rows)
+        shape = plan_dual(batch, task.weight * squares, sum(rounds.shard_rows))
         objective = DualObjective(rounds, batch, shape, task.seed, columns=columns.used)
-        steps = [DualStep(problem, shape, descends) for problem in batch]
+        steps = [DualStep(problem, shape) for problem in batch]
     else:
-        limit = rows_to_merge(int(task.rows.sum()), task.n_features, task.entries, len(batch))
+        limit = rows_to_merge(rounds.shard_rows, task.n_features, task.entries, len(batch))
         objective = MergeObjective(rounds, batch, task.seed, columns.used)
         steps = [
             MergeStep(problem, task.n_features, rounds.shard_rows, limit, task.limits.tol)

@@ -32,13 +32,10 @@ def solve(X, y, n_shards, *, squared=False, C=1e-3, tol=1e-6, rounds=LocalRounds
     problem = MarginProblem(1.0, (C, C), squared, ElasticNet(l2=1.0), 1.0)
     with rounds(shards) as data:
         if squared:
-            shape, descends = plan_dual([problem], (X**2).sum(axis=0), data.shard_rows)
-            step, objective = (
-                DualStep(problem, shape, descends),
-                DualObjective(data, [problem], shape),
-            )
+            shape = plan_dual([problem], (X**2).sum(axis=0), len(X))
+            step, objective = DualStep(problem, shape), DualObjective(data, [problem], shape)
         else:
-            limit = rows_to_merge(*X.shape, X.size, 1)
+            limit = rows_to_merge(data.shard_rows, X.shape[1], X.size, 1)
             step = MergeStep(problem, X.shape[1], data.shard_rows, limit, tol)
             objective = MergeObjective(data, [problem])
         (outcome,) = minimise(objective, [step], Limits(1000, tol))
