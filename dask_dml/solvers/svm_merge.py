@@ -39,8 +39,8 @@ ENTRIES_OF_NODE, ENTRIES, MOST_ENTRIES = 1e5, 5e5, 3.2e6
 ROWS_PER_COLUMN, MOST_ROWS, MOST_WIDE_ROWS = 4, 32768, 8192
 #: Share of all rows that may travel, or three rows for each column.
 SHARE = 0.25
-#: Rounds in a row without progress after which a problem is given up.
-PATIENCE = 30
+#: A problem is given up where so many rounds in a row have not closed the gap by this share.
+PATIENCE, PROGRESS = 60, 0.1
 #: Gap below which sums over all rows are not trusted.
 DIGITS = 1e-8
 #: Relative precision of the driver's maximum, and relative to the gap.
@@ -245,7 +245,7 @@ class MergeStep:
         self._rows = np.array(shard_rows, float)
         self._least = min(DIGITS, tol)
         self._few = ROWS_PER_COLUMN * (n_features + 1)
-        self._waiting = 0
+        self._waiting, self._mark = 0, np.inf
         at_first = np.ceil(limit * self._rows / self._rows.sum()).astype(int)
         self._next: MergeQuery | None = MergeQuery(np.zeros(n_features), 0.0, at_first)
 
@@ -265,12 +265,12 @@ class MergeStep:
             self.current = evaluation
             return
         best, bound = self.current, max(evaluation.bound, self.current.bound)
-        better = bound > best.bound or evaluation.objective < best.objective
         best = evaluation if evaluation.objective <= best.objective else best
-        self._waiting = 0 if better else self._waiting + 1
-        self.stalled = self._waiting > PATIENCE
         gap = (best.objective - bound) / bound if bound > 0.0 else np.inf
         gap = max(gap, self._least)
+        closed = gap <= (1.0 - PROGRESS) * self._mark
+        self._waiting, self._mark = (0, gap) if closed else (self._waiting + 1, self._mark)
+        self.stalled = self._waiting > PATIENCE
         self.current = replace(best, bound=bound, relative_gap=gap)
 
     def _quota(self, unsure: np.ndarray) -> np.ndarray:
