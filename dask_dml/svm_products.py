@@ -79,13 +79,13 @@ def products(shard: Shard, state: _State | None, ask: ProductAsk) -> tuple[_Stat
         at_point, known = after.get(number, (None, []))
         if at_point != point:
             assert ask.where is not None, "the driver sends points that are not known"
-            known = [_visit(block, ask.where, at) for block in shard.blocks]
+            known = _visit(shard, ask.where, at)
             after[number] = point, known
+        move = None if ask.move is None else spread(ask.move[at], ask.columns, p)
         for block, (bend, residual) in zip(shard.blocks, known, strict=True):
-            if ask.move is None:
+            if move is None:
                 _add_pull(block, bend * residual, total[at])
             else:
-                move = spread(ask.move[at], ask.columns, p)
                 _add_product(block, bend, move, float(ask.move_intercept[at]), total[at])
     if ask.columns is not None:
         total = total[:, np.append(ask.columns, p)]
@@ -148,32 +148,38 @@ class Windows:
 
 def window_rows(shard: Shard, where: Curvatures) -> Windows:
     """Return the rows that have a curvature, problem by problem."""
+    problems = (
+        zip(shard.blocks, _visit(shard, where, at), strict=True) for at in range(len(where.coef))
+    )
     return Windows(
-        tuple(
-            sum_parts([_window(block, where, at) for block in shard.blocks])
-            for at in range(len(where.coef))
-        )
+        tuple(sum_parts([_window(*part, where.columns) for part in parts]) for parts in problems)
     )
 
 
-def _window(block: Block, where: Curvatures, at: int) -> WindowRows:
-    bend, residual = _visit(block, where, at)
+def _window(
+    block: Block, visited: tuple[np.ndarray, np.ndarray], columns: np.ndarray | None
+) -> WindowRows:
+    bend, residual = visited
     rows = np.flatnonzero(bend)
     X = block.X[rows]
-    if where.columns is not None:
-        X = X[:, where.columns]
+    if columns is not None:
+        X = X[:, columns]
     return WindowRows(X, bend[rows], residual[rows])
 
 
-def _visit(block: Block, where: Curvatures, at: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return curvatures and residuals of the rows."""
-    f, sign, cost, bend = np.empty((4, block.n_rows))
-    w, b = spread(where.coef[at], where.columns, block.n_features), float(where.intercept[at])
-    weight = NO_WEIGHT if block.weight is None else block.weight
-    if block.is_sparse:
-        svm_dual.sparse_margins(block.X.data, block.X.indices, block.X.indptr, w, b, f)
-    else:
-        svm_dual.dense_margins(block.X, w, b, f)
-    labels_of_rows(block.y, 0, weight, where.label[at], where.cost[at], sign, cost)
-    bends_of_rows(f, sign, cost, where.parameters[at], bend)
-    return bend, sign - f
+def _visit(shard: Shard, where: Curvatures, at: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return curvatures and residuals of the rows, block by block."""
+    w = spread(where.coef[at], where.columns, shard.blocks[0].n_features)
+    b = float(where.intercept[at])
+    visited = []
+    for block in shard.blocks:
+        f, sign, cost, bend = np.empty((4, block.n_rows))
+        weight = NO_WEIGHT if block.weight is None else block.weight
+        if block.is_sparse:
+            svm_dual.sparse_margins(block.X.data, block.X.indices, block.X.indptr, w, b, f)
+        else:
+            svm_dual.dense_margins(block.X, w, b, f)
+        labels_of_rows(block.y, 0, weight, where.label[at], where.cost[at], sign, cost)
+        bends_of_rows(f, sign, cost, where.parameters[at], bend)
+        visited.append((bend, sign - f))
+    return visited

@@ -218,7 +218,8 @@ def _without_unused(task: Task, squares: np.ndarray | None) -> tuple[Task, Colum
     columns = Columns(None, squares, task.n_features)
     if squares is None or not task.sparse:
         return task, columns
-    used = np.flatnonzero(squares != 0.0)
+    # They travel with every round.
+    used = np.flatnonzero(squares != 0.0).astype(np.int32)
     if not 0 < len(used) <= MAX_USED * task.n_features:
         return task, columns
     coef = None if task.coef is None else task.coef[:, used]
