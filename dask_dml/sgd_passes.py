@@ -18,9 +18,10 @@ from dask_dml.sgd_order import total_weight, weights_of
 from dask_dml.sgd_partials import Models, Survey
 from dask_dml.sgd_walks import DenseWalk, SparseWalk, TextbookWalk, Visit, Walk
 
-#: Changes of more coordinates than this travel in single precision: they are small, and what is
-#: exact (the point where they lead, its gradient and objective) does not depend on them.
-LONG, SHORT = 2**10, np.dtype(np.float32)
+#: Changes of more coordinates than this travel in single precision, if the largest is in its range:
+#: they are small, and what is exact (the point where they lead, its gradient and objective) does
+#: not depend on them.
+LONG, SHORT_RANGE = 2**10, (1e-25, 1e25)
 
 #: Rows whose mean is near enough to that of all to keep digits.
 FIRST_ROWS = 64
@@ -112,30 +113,35 @@ def visit(node: Node, request: Visit) -> Models:
     walk.run()
     last, mean = walk.changes()
     weight = total if node.ground.units is None else float(node.unit > 0.0)
-    weights, dtype = np.full(1, weight), dtype_of_changes(request.point)
+    weights = np.full(1, weight)
     if node.sparse and not request.literal:
         # What a node says of a column counts by its rows that have an entry there.
         weights = weight * node.memory.share
-    wants, nothing = request.wants, np.empty((len(last), 0))
+
+    def packed(values: np.ndarray, *, wanted: bool) -> np.ndarray:
+        if not wanted:
+            return np.empty((len(request.point), 0))
+        return values if request.literal else shortened(values)
+
+    wants = request.wants
     return Models(
-        last=np.multiply(weights, last, dtype=dtype, casting="same_kind")
-        if wants.last
-        else nothing,
-        mean=np.multiply(weights, mean, dtype=dtype, casting="same_kind")
-        if wants.mean
-        else nothing,
+        last=packed(weights * last, wanted=wants.last),
+        mean=packed(weights * mean, wanted=wants.mean),
         weights=weights if wants.weights else np.empty(0),
         weight=weight,
-        support=(weight * (request.point + last != 0.0)).astype(dtype) if wants.zeros else nothing,
+        support=packed(weight * (request.point + last != 0.0), wanted=wants.zeros),
         loss=walk.loss / walk.n_visited * weight,
-        each=((weight, mean.astype(dtype)),) if wants.each else (),
+        each=((weight, packed(mean, wanted=True)),) if wants.each else (),
         n_nodes=1,
     )
 
 
-def dtype_of_changes(point: np.ndarray) -> np.dtype:
-    """Return the dtype in which changes, and what only directs steps, travel."""
-    return SHORT if point.shape[1] > LONG else np.dtype(np.float64)
+def shortened(values: np.ndarray) -> np.ndarray:
+    """Return changes, or what only directs steps, in the precision in which they travel."""
+    if values.shape[1] <= LONG:
+        return values
+    largest = float(np.abs(values).max())
+    return values.astype(np.float32) if SHORT_RANGE[0] < largest < SHORT_RANGE[1] else values
 
 
 def _fixed(node: Node, request: Visit, total: float) -> np.ndarray:

@@ -209,12 +209,11 @@ class Nodes:
     def visit(self, request: Visit) -> Models:
         """Let the nodes take their steps."""
         point, gradient = request.point, request.gradient
-        dtype = sgd_passes.dtype_of_changes(point)
         if gradient is not None:
-            gradient = gradient.astype(dtype)
+            gradient = sgd_passes.shortened(gradient)
         if request.kind == CORRECTED_SQUARES and not np.any(request.l1):
             # What steps lead to is relative to the point, which only shrinks them.
-            point = point.astype(dtype)
+            point = sgd_passes.shortened(point)
         wants = replace(request.wants, weights=self._weights is None)
         request = replace(request, point=point, gradient=gradient, wants=wants)
         models: Models = self._ask(sgd_passes.visit, request)

@@ -14,7 +14,7 @@ from dask_dml.kernels.sgd_rows import CONSTANT, INVSCALING, OPTIMAL, PLAIN
 from dask_dml.problems import Frame
 from dask_dml.sgd_memory import Ground
 from dask_dml.sgd_partials import Models, Survey
-from dask_dml.sgd_passes import dtype_of_changes
+from dask_dml.sgd_passes import shortened
 from dask_dml.sgd_walks import Visit, Wants
 from dask_dml.solvers.sgd import (
     NO_WEIGHT_MESSAGE,
@@ -100,7 +100,7 @@ class _Plain:
         self.n_averaged = 0
         if task.average and iterate is not None:
             self.point, self.n_averaged = self._point(*iterate[:2]), iterate[2]
-        self.point = self._rounded(self.point)
+        self.point = self._sent(self.point).astype(np.float64)
 
     def _point(self, coef: np.ndarray | None, intercept: np.ndarray | None) -> np.ndarray:
         """Return a model for raw columns in the frame's coordinates; zero if there is none."""
@@ -164,7 +164,7 @@ class _Plain:
         l2 = np.full(self.n_problems, task.penalty.l2)
         l1 = np.full(self.n_problems, 0.0 if alone else task.penalty.l1)
         return Visit(
-            point=self.point.astype(np.float32) if self._short else self.point,
+            point=self._sent(self.point),
             gradient=None,
             kind=PLAIN,
             literal=not task.auto,
@@ -184,14 +184,9 @@ class _Plain:
             wants=self._wants(),
         )
 
-    @property
-    def _short(self) -> bool:
-        """Whether models travel in single precision: they hover about the optimum anyway."""
-        return self.task.auto and dtype_of_changes(self.point) == np.float32
-
-    def _rounded(self, point: np.ndarray) -> np.ndarray:
-        """Return the point as the nodes will see it."""
-        return point.astype(np.float32).astype(np.float64) if self._short else point
+    def _sent(self, point: np.ndarray) -> np.ndarray:
+        """Return a model as it travels: it hovers about the optimum anyway."""
+        return shortened(point) if self.task.auto else point
 
     def _wants(self) -> Wants:
         tail = self._use_mean or bool(self.task.average)
@@ -242,7 +237,7 @@ class _Plain:
         if not np.all(np.isfinite(moved)):
             self._blame()
         self._average(mean)
-        self.point = self._rounded(moved)
+        self.point = self._sent(moved).astype(np.float64)
         self.epoch += 1
         steps = task.local_steps
         n_shards = len(self.nodes.shard_rows)

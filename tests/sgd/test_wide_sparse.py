@@ -169,3 +169,33 @@ def test_what_does_not_occur_owes_the_l1_penalty_for_every_row(rows):
     owed = np.sign(before) * np.maximum(np.abs(before) - N * 0.02 * 0.01, 0.0)
     np.testing.assert_allclose(model.coef_[elsewhere], owed, rtol=1e-9, atol=1e-12)
     assert 0 < np.count_nonzero(owed) < OCCURRING
+
+
+def test_textbook_steps_travel_whole():
+    """Single precision is for steps that only direct: the textbook's are what they are."""
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((60, 1500)) * (rng.random((60, 1500)) < 0.02)
+    y = X[:, :20].sum(axis=1)
+    parameters = {"learning_rate": "constant", "eta0": 0.01, "max_iter": 3, "tol": None}
+    dense, sparse = (
+        DistributedSGDRegressor(n_shards=2, random_state=0, **parameters).fit(container, y).coef_
+        for container in (X, sp.csr_array(X))
+    )
+    np.testing.assert_allclose(sparse, dense, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("variance_reduction", ["svrg", None])
+@pytest.mark.parametrize("unit", [1e-40, 1e40])
+def test_units_beyond_single_precision(variance_reduction, unit):
+    rng = np.random.default_rng(4)
+    X = sp.csr_array(rng.standard_normal((400, 1500)) * (rng.random((400, 1500)) < 0.02))
+    y = X[:, :20].sum(axis=1)
+
+    def fitted(y):
+        return DistributedSGDRegressor(
+            n_shards=2, random_state=0, max_iter=6, tol=None, variance_reduction=variance_reduction
+        ).fit(X, y)
+
+    expected = fitted(y).coef_
+    found = fitted(unit * y).coef_ / unit
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
