@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from dask_dml.chunks import Chunks, make_block
 from dask_dml.validation import is_dask
 
 if TYPE_CHECKING:
+    from dask_dml.svm_merge_passes import DualPieces
     from dask_dml.svm_support import Duals
 
 
@@ -24,6 +27,11 @@ class DualVariablesMixin:
     classes_: np.ndarray
     duality_gap_: float
     _duals: Duals | None
+    loss: str
+    n_shards: Any
+    n_jobs: int | None
+    _task: Callable[..., Any]
+    _driver_threads: Callable[[int], AbstractContextManager[None]]
 
     def dual_coef(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Return the dual variables of the training data.
@@ -38,9 +46,10 @@ class DualVariablesMixin:
         duals : ndarray or dask array of shape (n_samples,) or (n_samples, n_classes)
             ``y_i alpha_i``, so that ``duals.T @ X`` is `coef_` up to the duality gap (with an L2
             penalty).  They are feasible, and their dual objective is the lower bound behind
-            `duality_gap_`.  Lazy for a Dask collection.  The dual variables of
-            ``solver="dual"`` go with the workers' data; a fit by ``"newton"`` from `coef_`
-            to a hundredth of the gap then stands in for it.
+            `duality_gap_`.  A dask array for a Dask collection, lazy after ``solver="newton"``.
+            The dual variables of ``solver="dual"`` went with the workers' data: those of the
+            hinge are found again; for the squared hinge a fit by ``"newton"`` from `coef_` to a
+            hundredth of the gap stands in.
 
         Raises
         ------
@@ -50,9 +59,30 @@ class DualVariablesMixin:
             If the input is invalid, or y has a class that was not there at the fit.
         """
         check_is_fitted(self)
+        if self._duals is None and self.loss == "hinge":
+            return self._found_again(X, y, sample_weight)
         if self._duals is None:
             return self._refined(X, y, sample_weight).dual_coef(X, y, sample_weight)
         return all_duals(read_coded(self, X, y, sample_weight), self._duals)
+
+    def _found_again(self, X: Any, y: Any, sample_weight: Any) -> Any:
+        """Return the dual variables that the dual solver finds, as it did in the fit."""
+        from dask_dml.rounds import open_rounds
+        from dask_dml.solvers.svm_select import find_duals
+        from dask_dml.svm_passes import class_sums
+
+        chunks = read_coded(self, X, y, sample_weight)
+        with open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds:
+            found = rounds.map_reduce(class_sums)
+            if not np.array_equal(found.classes, np.arange(len(self.classes_))):
+                raise ValueError(
+                    "y has not the classes that there were at the fit "
+                    f"({self.classes_.tolist()}); hand over the data of the fit."
+                )
+            task = self._task(chunks.n_features, found, np.inf, {})
+            with self._driver_threads(chunks.n_features):
+                pieces = find_duals(rounds, task)
+        return joined_duals(chunks, pieces)
 
     def _refined(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """Return a fit by ``"newton"`` with a hundredth of this one's gap."""
@@ -127,6 +157,30 @@ def all_duals(chunks: Chunks, duals: Duals) -> Any:
         ],
         allow_unknown_chunksizes=True,
     )
+
+
+def joined_duals(chunks: Chunks, pieces: DualPieces) -> Any:
+    """Return the pieces in the order of the rows: an array, or a dask array with a chunk of each.
+
+    Parameters
+    ----------
+    chunks : Chunks
+        The rows.
+    pieces : DualPieces
+        Their dual variables.
+    """
+    n_problems = pieces.of[0][2].shape[1]
+    of: list[list[np.ndarray]] = [[np.empty((0, n_problems))] for _ in chunks.X]
+    for chunk, _, values in sorted(pieces.of, key=lambda piece: piece[:2]):
+        of[chunk].append(values)
+    parts = [np.concatenate(values) for values in of]
+    parts = [part[:, 0] for part in parts] if n_problems == 1 else parts
+    whole = np.concatenate(parts)
+    if not chunks.lazy:
+        return whole
+    import dask.array as da
+
+    return da.from_array(whole, chunks=(tuple(map(len, parts)), *whole.shape[1:]))
 
 
 def chunk_duals(X: Any, y: Any, weight: Any, duals: Duals, **known: Any) -> np.ndarray:

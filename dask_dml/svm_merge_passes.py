@@ -352,3 +352,40 @@ def _rows(
 def _select(block: Block, rows: np.ndarray, columns: np.ndarray | None) -> Matrix:
     X = block.X[rows]
     return X if columns is None else X[:, columns]
+
+
+@dataclass(frozen=True)
+class DualPieces:
+    """Dual variables of rows, with where these come from; ``+`` joins.
+
+    Attributes
+    ----------
+    of : tuple of (int, int, ndarray of shape (n_rows, n_problems))
+        Number of a chunk of the input, the first row in it, and ``y_i alpha_i`` from there on.
+    """
+
+    of: tuple[tuple[int, int, np.ndarray], ...]
+
+    def __add__(self, other: DualPieces) -> DualPieces:
+        return DualPieces(self.of + other.of)
+
+
+def dual_values(
+    shard: Shard, state: MergeState, labels: np.ndarray
+) -> tuple[MergeState, DualPieces]:
+    """Return the dual variables of a shard's rows for the problems with the given labels."""
+    pieces = []
+    for position, block in enumerate(shard.blocks):
+        values = np.empty((block.n_rows, len(labels)))
+        for number, label in enumerate(labels):
+            sign = np.where(block.y[:, 0] == label, 1.0, -1.0)
+            values[:, number] = sign * state.alpha[number][position]
+        start = skipped = 0
+        for chunk, count in block.origin:
+            if count < 0:
+                skipped = -count
+                continue
+            stop = start + count - skipped
+            pieces.append((chunk, skipped, values[start:stop]))
+            start, skipped = stop, 0
+    return state, DualPieces(tuple(pieces))

@@ -10,7 +10,7 @@ import numpy as np
 
 from dask_dml.blocks import Block
 from dask_dml.penalties import ElasticNet
-from dask_dml.rounds.base import Rounds
+from dask_dml.rounds.base import Rounds, StateLost
 from dask_dml.solvers.base import Limits, Outcome, minimise
 from dask_dml.solvers.svm_dual import DualObjective, DualStep, plan_dual
 from dask_dml.solvers.svm_merge import MergeObjective, MergeStep, rows_to_merge
@@ -22,6 +22,7 @@ from dask_dml.solvers.svm_newton import (
 )
 from dask_dml.solvers.svm_sample import fetch_sample, sample_share
 from dask_dml.svm_dual_passes import count_dual_support
+from dask_dml.svm_merge_passes import DualPieces, dual_values
 from dask_dml.svm_objective import MarginObjective
 from dask_dml.svm_passes import column_squares, spread
 from dask_dml.svm_problems import MarginProblem, MarginQuery
@@ -181,14 +182,40 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         What is to be fitted.
     """
     choose_solver(task)
+    task, batch, columns = _prepared(rounds, task)
+    if choose_solver(task) == "dual":
+        return _solve_dual(rounds, task, batch, columns)
+    return _solve_newton(rounds, task, batch, columns)
+
+
+def find_duals(rounds: Rounds, task: Task) -> DualPieces:
+    """Solve by the dual solver, for the sake of its dual variables (hinge only).
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The data.
+    task : Task
+        What is to be fitted.
+    """
+    task, batch, columns = _prepared(rounds, task)
+    labels = np.array([problem.label for problem in batch])
+    while True:
+        _solve_dual(rounds, task, batch, columns)
+        try:
+            pieces: DualPieces = rounds.update(dual_values, labels)
+        except StateLost:
+            continue
+        return pieces
+
+
+def _prepared(rounds: Rounds, task: Task) -> tuple[Task, list[MarginProblem], Columns]:
     batch = problems(task)
     squares = None
     if task.n_features > MAX_COLUMNS:
         squares = rounds.map_reduce(column_squares) / task.weight
     task, columns = _without_unused(task, squares)
-    if choose_solver(task) == "dual":
-        return _solve_dual(rounds, task, batch, columns)
-    return _solve_newton(rounds, task, batch, columns)
+    return task, batch, columns
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -170,3 +171,52 @@ def test_lost_state(squared):
     assert n_rounds >= 7
     assert outcome.converged
     np.testing.assert_allclose(outcome.objective, whole.objective, rtol=1e-6)
+
+
+@pytest.mark.parametrize("container", ["numpy", "csr", "dask", "cluster"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_dual_variables_are_found_again(request, container, n_classes):
+    """Those of the hinge, in the order of the rows, with the certificate of the fit."""
+    X, _ = table(300, 6)
+    y = np.argsort(np.argsort(X[:, 0] + 0.7 * X[:, 1])) * n_classes // 300
+    data = X, y
+    if container == "csr":
+        data = sp.csr_array(X), y
+    elif container in ("dask", "cluster"):
+        if container == "cluster":
+            request.getfixturevalue("client")
+        chunks = (40, 0, 160, 100)
+        data = da.from_array(X, chunks=(chunks, 6)), da.from_array(y, chunks=(chunks,))
+    # Nodes that are the chunks: otherwise they are made of what lies together on a worker.
+    n_shards = "blocks" if container in ("dask", "cluster") else 2
+    kind = {"loss": "hinge", "solver": "dual", "C": 0.3, "tol": 1e-7, "n_shards": n_shards}
+    model = DistributedLinearSVC(**kind).fit(*data)
+    duals = model.dual_coef(*data)
+    if container in ("dask", "cluster"):
+        assert duals.chunks[0] == chunks
+        assert np.array_equal(model.support(*data).compute(), np.flatnonzero(_any(duals)))
+    duals = np.asarray(duals).reshape(300, -1)
+    signs = np.where(y[:, None] == np.arange(n_classes)[-duals.shape[1] :], 1.0, -1.0)
+    alpha = signs * duals
+    assert alpha.min() >= 0.0
+    assert alpha.max() <= 0.3
+    for c in range(duals.shape[1]):
+        u = np.append(duals[:, c] @ X, duals[:, c].sum())
+        w = np.append(model.coef_[c], model.intercept_[c])
+        np.testing.assert_allclose(u, w, atol=1e-2 * np.abs(w).max())
+    bound = alpha.sum() - 0.5 * ((duals.T @ X) ** 2).sum() - 0.5 * (duals.sum(axis=0) ** 2).sum()
+    assert (model.objective_ - bound) / bound <= 1e-7 * duals.shape[1]
+    counts = np.bincount(y[_any(duals)], minlength=n_classes)
+    assert np.array_equal(counts, model.n_support_)
+
+
+def _any(duals):
+    return np.asarray(duals).reshape(len(duals), -1).any(axis=1)
+
+
+def test_dual_variables_of_other_data_are_refused():
+    X, y = table(200, 4)
+    model = DistributedLinearSVC(loss="hinge", solver="dual", C=0.1).fit(X, y)
+    for labels in (np.where(y > 0, 1.0, 7.0), np.ones(200)):
+        with pytest.raises(ValueError, match="hand over the data of the fit"):
+            model.dual_coef(X, labels)
