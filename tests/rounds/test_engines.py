@@ -82,9 +82,16 @@ def test_fixed_shards_give_the_same_bits_anywhere(client, process_cluster):
 def test_small_blocks_are_merged(client):
     with ClusterRounds(client, helpers.to_chunks(X, X, list(range(5, 600, 5)))) as rounds:
         assert sum(map(len, rounds.map_reduce(helpers.block_sizes))) <= 4
-        held = client.has_what()
-        assert sum(len(keys) for keys in held.values()) <= 6
+        # Dask drops the small ones some time after they have been let go of.
+        deadline = time.monotonic() + 5
+        while (held := _held(client)) > 6 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert held <= 6
         assert np.allclose(rounds.map_reduce(helpers.column_sums), X.sum(axis=0))
+
+
+def _held(client):
+    return sum(len(keys) for keys in client.has_what().values())
 
 
 def test_merging_never_makes_one_block_of_everything(client):

@@ -214,10 +214,14 @@ def test_the_client_is_closed_meanwhile(monkeypatch):
         ):
             _without_end(rounds)
         deadline = time.monotonic() + 20
-        while on_worker.open_fits() and time.monotonic() < deadline:
+        while (on_worker.open_fits() or _held(client)) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not on_worker.open_fits()
         assert not any(client.has_what().values())
+
+
+def _held(client):
+    return any(client.has_what().values())
 
 
 DRIVER = """
@@ -250,7 +254,7 @@ def test_the_driver_dies(monkeypatch):
             driver.wait()
             driver.stdout.close()
         deadline = time.monotonic() + 20
-        while on_worker.open_fits() and time.monotonic() < deadline:
+        while (on_worker.open_fits() or _held(client)) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not on_worker.open_fits()
         assert not any(client.has_what().values())
