@@ -84,8 +84,8 @@ class LazyScalerMixin:
             Lazy for a Dask collection.
         """
         if not is_dask(X):
-            return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]
-        return self.fit(X, y, **fit_params).transform(X)  # type: ignore[attr-defined]
+            return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]  # of the class beside
+        return self.fit(X, y, **fit_params).transform(X)  # type: ignore[attr-defined]  # of the class beside
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         """Multiply the columns by their scales, and put the means back.
@@ -111,20 +111,20 @@ class LazyScalerMixin:
             As of `transform`.
         """
         if not is_dask(X):
-            return super().inverse_transform(X, copy=copy)  # type: ignore[misc]
+            return super().inverse_transform(X, copy=copy)  # type: ignore[misc]  # of the class beside
         check_is_fitted(self)
         _check(self, X, names=False)
-        return _lazily(X, self._scaling()._replace(inverse=True), None)  # type: ignore[attr-defined]
+        return _lazily(X, self._scaling()._replace(inverse=True), None)  # type: ignore[attr-defined]  # of the class beside
 
     def _output_container(self) -> str:
         """Return "default" or "pandas": what scikit-learn would make of a row in memory."""
         names = getattr(self, "feature_names_in_", None)
-        row: Any = np.zeros((1, self.n_features_in_))  # type: ignore[attr-defined]
+        row: Any = np.zeros((1, self.n_features_in_))  # type: ignore[attr-defined]  # of the class beside
         if names is not None:
             import pandas as pd
 
             row = pd.DataFrame(row, columns=names)
-        made = super().transform(row)  # type: ignore[misc]
+        made = super().transform(row)  # type: ignore[misc]  # of the class beside
         if isinstance(made, np.ndarray):
             return "default"
         if hasattr(made, "iloc"):

@@ -181,7 +181,7 @@ def _block_statistics(block: Block, unit: float) -> Statistics:
             products, cross, target_square, sums, target_sums,
         )  # fmt: skip
     else:
-        shift = dense.first_rows_mean(block)
+        shift = dense.first_rows_mean(block.X)
         weight, sums, target_sums = dense.statistics(
             block, _weight(block), unit, shift, target_shift, products, cross, target_square
         )
@@ -217,7 +217,7 @@ def _block_moments(block: Block, unit: float) -> Moments:
         shift = sparse.full_column_shift(X)
         weight = sparse.moments(X.data, X.indices, X.indptr, weights, unit, shift, sums, squares)
     else:
-        shift = dense.first_rows_mean(block)
+        shift = dense.first_rows_mean(block.X)
         weight = dense.moments(X, weights, unit, shift, sums, squares)
     check_finite(block, sums, squares)
     share = 1.0 / weight if weight > 0.0 else 0.0

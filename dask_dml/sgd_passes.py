@@ -23,9 +23,6 @@ from dask_dml.sgd_walks import DenseWalk, SparseWalk, TextbookWalk, Visit, Walk
 #: not depend on them.
 LONG, SHORT_RANGE = 2**10, (1e-25, 1e25)
 
-#: Rows whose mean is near enough to that of all to keep digits.
-FIRST_ROWS = 64
-
 
 def survey(shard: Shard, units: np.ndarray | None) -> Survey:
     """Return means, spreads, tails and products with the targets of a shard's columns."""
@@ -44,22 +41,14 @@ class _Shifts:
 
 
 def _shifts(shard: Shard) -> _Shifts:
-    dense_rows = [block.X[:FIRST_ROWS] for block in shard.blocks if not block.is_sparse]
-    targets = [block.y[:FIRST_ROWS] for block in shard.blocks]
+    dense_rows = [block.X for block in shard.blocks if not block.is_sparse]
     sparse_rows = [block.X for block in shard.blocks if block.is_sparse]
     nothing = np.zeros(shard.blocks[0].n_features)
     return _Shifts(
-        _first_mean(dense_rows) if dense_rows else nothing,
+        dense.first_rows_mean(*dense_rows) if dense_rows else nothing,
         sparse.full_column_shift(*sparse_rows) if sparse_rows else nothing,
-        _first_mean(targets),
+        dense.first_rows_mean(*(block.y for block in shard.blocks)),
     )
-
-
-def _first_mean(parts: list[np.ndarray]) -> np.ndarray:
-    rows = np.concatenate(parts)[:FIRST_ROWS].astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):  # infinities are reported later
-        mean: np.ndarray = rows.mean(axis=0)
-    return mean
 
 
 def _block_survey(block: Block, unit: float, shifts: _Shifts) -> Survey:
@@ -131,7 +120,8 @@ def visit(node: Node, request: Visit) -> Models:
         weight=weight,
         support=packed(weight * (request.point + last != 0.0), wanted=wants.zeros),
         loss=walk.loss / walk.n_visited * weight,
-        each=((weight, packed(mean, wanted=True)),) if wants.each else (),
+        # A copy: the room that changes lie in is used again.
+        each=((weight, packed(mean.copy(), wanted=True)),) if wants.each else (),
         n_nodes=1,
     )
 

@@ -85,7 +85,7 @@ class MergeSums:
         Sum of the losses, of the dual variables, and of their proposed change.
     move : ndarray of shape (n_features + 1,)
         What the proposed change amounts to (or all dual variables), as an intercept last.
-    rows : WindowRows
+    rows : UrgentRows
         The rows that are sent, shard by shard.
     counts : dict of int to (int, int)
         By shard, how many rows it sends, and how many were not held at a bound.

@@ -204,10 +204,11 @@ def statistics(block, weight, unit, shift, target_shift, products, cross, target
     return total, sums, target_sums
 
 
-def first_rows_mean(block) -> np.ndarray:
-    """Return the mean of a few rows: near enough to the mean to keep digits."""
+def first_rows_mean(*parts) -> np.ndarray:
+    """Return the mean of the first few rows: near enough to the mean to keep digits."""
+    rows = np.concatenate([part[:64] for part in parts])[:64]
     with np.errstate(invalid="ignore", over="ignore"):  # infinities are reported later
-        return np.asarray(block.X[:64], dtype=np.float64).mean(axis=0)
+        return np.asarray(rows, dtype=np.float64).mean(axis=0)
 
 
 @jit

@@ -44,7 +44,7 @@ from dask_dml.kernels.sparse import entries
 
 #: Columns of the table of a problem's coordinates: what a non-zero meets is together.  Changes are
 #: gathered times the number of iterates before them, which makes the sum of all iterates from the
-#: last one (see `sum_of_iterates`).  Plain steps on uncentred columns do without the second four.
+#: last one (see `harvest`).  Plain steps on uncentred columns do without the second four.
 ITERATE, METRIC, SHRINK, CHANGES, PUSH, MEAN, ANCHOR, THRESHOLD = (
     np.uint64(number) for number in range(8)
 )

@@ -205,7 +205,7 @@ BAD = [
 @pytest.mark.parametrize(("name", "value", "allowed"), BAD)
 def test_every_parameter_is_checked_at_fit(name, value, allowed):
     model = DistributedGDRegressor().set_params(**{name: value})
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is looked at below
         model.fit(X, Y)
     assert str(caught.value) == (
         f"The '{name}' parameter of DistributedGDRegressor must be {allowed}. "

@@ -220,3 +220,18 @@ def test_dual_variables_of_other_data_are_refused():
     for labels in (np.where(y > 0, 1.0, 7.0), np.ones(200)):
         with pytest.raises(ValueError, match="hand over the data of the fit"):
             model.dual_coef(X, labels)
+
+
+@pytest.mark.parametrize(
+    ("n_nodes", "n_features", "expected"),
+    [(2, 100, 5000), (8, 100, 8000), (32, 100, 32_000), (64, 100, 32_000), (64, 10, 32_768)],
+)
+def test_the_more_nodes_the_more_rows_travel(n_nodes, n_features, expected):
+    n = 640_000
+    limit = rows_to_merge((n // n_nodes,) * n_nodes, n_features, n * n_features, 1)
+    assert limit == expected
+    # Ten classes share the traffic, and little data never travels whole.
+    assert rows_to_merge((n // n_nodes,) * n_nodes, n_features, n * n_features, 10) < expected
+    assert rows_to_merge((50,) * n_nodes, n_features, 50 * n_nodes * n_features, 1) <= max(
+        0.25 * 50 * n_nodes, 3 * n_features + 50
+    )
