@@ -1,8 +1,8 @@
 """Distributed linear models on Dask with scikit-learn's interface."""
 
-from dask_dml.regression import DistributedGDRegressor
-from dask_dml.stochastic import DistributedSGDRegressor
-from dask_dml.svm import DistributedLinearSVC
+from dask_dml.estimators.regression import DistributedGDRegressor
+from dask_dml.estimators.sgd import DistributedSGDRegressor
+from dask_dml.estimators.svc import DistributedLinearSVC
 
 __all__ = ["DistributedGDRegressor", "DistributedLinearSVC", "DistributedSGDRegressor"]
 __version__ = "0.1.0"

@@ -21,10 +21,16 @@ FILES = {
 }
 
 #: Modules that may import Dask at all; the rest is mathematics or describes data.
-DASK = ("dask_dml.validation", "dask_dml.alignment", "dask_dml.dask_input", "dask_dml.prediction",
-        "dask_dml._classifier", "dask_dml._transformer", "dask_dml.model_selection",
-        "dask_dml.labels", "dask_dml.svm_duals", "dask_dml.rounds")  # fmt: skip
-MATHEMATICS = ("blocks", "losses", "penalties", "partials", "parameters", "kernels")
+DASK = (
+    "dask_dml.input",
+    "dask_dml.rounds",
+    "dask_dml.estimators.prediction",
+    "dask_dml.estimators.classifier",
+    "dask_dml.estimators.dual_variables",
+    "dask_dml.preprocessing.lazy",
+    "dask_dml.model_selection.split",
+)
+MATHEMATICS = ("blocks", "derived", "kernels", "passes", "objective")
 
 
 def imports(file, *, top_level=False):
@@ -62,7 +68,11 @@ def test_mathematics_imports_no_engine_and_no_estimator(module):
     for name in imports(FILES[module]):
         if not from_package(name, "dask_dml"):
             continue
+        if from_package(name, "dask_dml.rounds.base"):
+            continue
         part = [*name.split("."), ""][1]
+        if part == "input":  # how bad values are described
+            continue
         assert part in (*MATHEMATICS, ""), f"{module} imports {name}"
 
 
@@ -75,7 +85,7 @@ def test_solvers_see_only_the_rounds_protocol(module):
 
 @pytest.mark.parametrize("module", [m for m in FILES if from_package(m, "dask_dml.rounds")])
 def test_rounds_know_no_mathematics(module):
-    forbidden = ("solvers", "kernels", "losses", "penalties", "problems", "passes", "partials")
+    forbidden = ("solvers", "kernels", "objective", "passes")
     for name in imports(FILES[module]):
         for part in forbidden:
             assert not from_package(name, f"dask_dml.{part}"), f"{module} imports {name}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import joblib
 
 from dask_dml.blocks import Block
-from dask_dml.chunks import Chunks, make_block
+from dask_dml.input.chunks import Chunks, make_block
 from dask_dml.rounds.base import Rounds, ShardFunction, StateFunction
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards

@@ -18,7 +18,7 @@ from dask_dml.rounds.waiting import quietly, wait_until_gone
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    from dask_dml.chunks import Chunks
+    from dask_dml.input.chunks import Chunks
 
 #: Losses in a row, without a single successful round between them, after which a fit gives up.
 MAX_RECOVERIES = 5

@@ -14,7 +14,7 @@ from dask_dml.rounds.waiting import settle
 if TYPE_CHECKING:
     from distributed import Client
 
-    from dask_dml.chunks import Chunks
+    from dask_dml.input.chunks import Chunks
 
 
 def fetch_blocks(

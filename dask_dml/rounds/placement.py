@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask.base import is_dask_collection
 
-from dask_dml.chunks import Chunks
+from dask_dml.input.chunks import Chunks
 from dask_dml.rounds import worker as on_worker
 from dask_dml.rounds.calls import WorkersGone, call_workers, round_timeout, timed_out
 from dask_dml.rounds.plan import (

@@ -27,7 +27,7 @@ from dask_dml.rounds.waiting import DataLost, is_named
 if TYPE_CHECKING:
     from distributed import Client
 
-    from dask_dml.chunks import Chunks
+    from dask_dml.input.chunks import Chunks
 
 #: Times that a round is begun when data that it sent along goes down with a worker.
 MAX_ATTEMPTS = 5

@@ -8,7 +8,7 @@ from typing import Any
 from dask.delayed import Delayed, delayed
 
 from dask_dml.blocks import Block, Shard, concatenate
-from dask_dml.chunks import Chunks, make_block
+from dask_dml.input.chunks import Chunks, make_block
 
 #: All keys of the package begin with this: what a fit leaves behind can be looked for.
 PREFIX = "dask_dml-"

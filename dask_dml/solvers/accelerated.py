@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dml.problems import Evaluation, Problem, Query
+from dask_dml.objective.problem import Evaluation, Problem, Query
 from dask_dml.solvers.base import Continuation, Scaling, left_to_gain, relative_optimality
 
 

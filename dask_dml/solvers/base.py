@@ -15,8 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
-from dask_dml.penalties import ElasticNet
-from dask_dml.problems import Evaluation, Frame, Objective, Problem, Query
+from dask_dml.objective.penalties import ElasticNet
+from dask_dml.objective.problem import Evaluation, Frame, Objective, Problem, Query
 
 
 @dataclass(frozen=True)

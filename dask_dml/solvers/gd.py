@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dml.problems import Evaluation, Problem, Query
+from dask_dml.objective.problem import Evaluation, Problem, Query
 from dask_dml.solvers.base import Continuation
 
 #: An objective this many times the first one means that the steps are too long.

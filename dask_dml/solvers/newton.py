@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dml.problems import Evaluation, Problem, Query
+from dask_dml.objective.problem import Evaluation, Problem, Query
 from dask_dml.solvers.base import Continuation
 from dask_dml.solvers.quadratic import minimise_quadratic, solve_smooth, symmetric
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dask_dml import passes
-from dask_dml.partials import Statistics
-from dask_dml.problems import Evaluation, Objective, Query, relative_gap
+from dask_dml.objective.problem import Evaluation, Objective, Query, relative_gap
+from dask_dml.passes import evaluate as passes
+from dask_dml.passes.partials import Statistics
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Outcome
 from dask_dml.solvers.quadratic import condition, minimise_quadratic, solve_smooth, symmetric

@@ -165,7 +165,7 @@ def test_an_interrupted_fit_changes_nothing(monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dask_dml.solvers.select.minimise", interrupt)
+    monkeypatch.setattr("dask_dml.solvers.choose.minimise", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X[:, :2], Y)
     assert vars(model) == before

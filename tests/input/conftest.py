@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from inputs import Model, blocks_of, dense
 
-from dask_dml.validation import read_input
+from dask_dml.input.read import read_input
 
 
 @pytest.fixture(autouse=True)

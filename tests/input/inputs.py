@@ -4,7 +4,7 @@ import dask
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from dask_dml.chunks import make_block
+from dask_dml.input.chunks import make_block
 
 
 class Model(RegressorMixin, BaseEstimator):

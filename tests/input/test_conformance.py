@@ -6,8 +6,8 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
-from dask_dml.prediction import linear_predict, linear_score
-from dask_dml.validation import read_input
+from dask_dml.estimators.prediction import linear_predict, linear_score
+from dask_dml.input.read import read_input
 
 
 class LeastSquares(MultiOutputMixin, RegressorMixin, BaseEstimator):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_dml.blocks import Shard
-from dask_dml.chunks import Rows, describe_nonfinite, make_block
-from dask_dml.containers import join_columns
+from dask_dml.input.chunks import Rows, describe_nonfinite, make_block
+from dask_dml.input.containers import join_columns
 
 N_ROWS = 4
 DENSE = np.arange(12.0).reshape(N_ROWS, 3) % 5

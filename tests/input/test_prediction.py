@@ -18,8 +18,14 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
 from dask_dml import DistributedLinearSVC
-from dask_dml.prediction import LinearModel, Residuals, linear_predict, linear_score, linear_values
-from dask_dml.validation import read_input
+from dask_dml.estimators.prediction import (
+    LinearModel,
+    Residuals,
+    linear_predict,
+    linear_score,
+    linear_values,
+)
+from dask_dml.input.read import read_input
 
 NAMES = ["a", "b", "c"]
 COEF = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]])
@@ -204,7 +210,7 @@ for name in ("dask", "distributed"):
     sys.modules[name] = None
 import numpy as np
 from sklearn.linear_model import Ridge
-from dask_dml.prediction import linear_predict, linear_score
+from dask_dml.estimators.prediction import linear_predict, linear_score
 X = np.arange(12.0).reshape(4, 3)
 y = X[:, 0]
 ridge = Ridge().fit(X, y)

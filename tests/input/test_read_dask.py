@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import Model, blocks_of, dense, unknown
 
-from dask_dml.alignment import cuts
-from dask_dml.validation import read_input
+from dask_dml.input.align import cuts
+from dask_dml.input.read import read_input
 
 NAMES = ["a", "b", "c"]
 

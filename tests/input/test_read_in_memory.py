@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.linear_model import Ridge
 
-from dask_dml.validation import check_weights, read_input
+from dask_dml.input.read import check_weights, read_input
 
 
 @pytest.mark.parametrize(

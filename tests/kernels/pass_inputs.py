@@ -9,8 +9,8 @@ import scipy.sparse as sp
 from reference import loss_slopes, loss_values
 
 from dask_dml.blocks import Shard, frozen
-from dask_dml.losses import make_loss
-from dask_dml.passes import Point
+from dask_dml.objective.losses import make_loss
+from dask_dml.passes.evaluate import Point
 
 
 def make_shard(X, y, weight=None, *, number=0, cuts=(), dtype=np.float64, sparse=False):

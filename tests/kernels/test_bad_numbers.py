@@ -7,9 +7,9 @@ import pytest
 import scipy.sparse as sp
 from pass_inputs import make_point, make_shard
 
-from dask_dml import passes
 from dask_dml.blocks import Shard
-from dask_dml.passes import Centre, loss_sums, moments, statistics, triangle
+from dask_dml.passes import evaluate as passes
+from dask_dml.passes.evaluate import Centre, loss_sums, moments, statistics, triangle
 
 RNG = np.random.default_rng(3)
 

@@ -9,7 +9,7 @@ from pass_inputs import make_point, make_shard, plain
 from reference import LOSSES
 
 from dask_dml.kernels import rows
-from dask_dml.passes import loss_sums
+from dask_dml.passes.evaluate import loss_sums
 
 N, P = 137, 7
 RNG = np.random.default_rng(0)

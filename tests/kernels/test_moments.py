@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pass_inputs import make_shard
 
-from dask_dml.passes import Centre, moments, statistics, triangle
+from dask_dml.passes.evaluate import Centre, moments, statistics, triangle
 
 N, P = 60, 4
 RNG = np.random.default_rng(1)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_dml.model_selection import train_test_split
-from dask_dml.splits import Shares, apportion
+from dask_dml.model_selection.draws import Shares, apportion
 
 N = 103
 X = np.arange(3.0 * N).reshape(N, 3)

@@ -13,7 +13,7 @@ import dask
 import numpy as np
 import threadpoolctl
 
-from dask_dml.chunks import Chunks
+from dask_dml.input.chunks import Chunks
 from dask_dml.rounds import choose, open_rounds
 from dask_dml.rounds.worker import Answer
 

@@ -10,11 +10,11 @@ import scipy.sparse as sp
 from dask_dml.blocks import Shard, frozen
 from dask_dml.derived import derived
 from dask_dml.kernels.sgd_rows import CONSTANT, CORRECTED, CORRECTED_SQUARES, PLAIN
-from dask_dml.losses import make_loss
-from dask_dml.sgd_memory import Ground, Request, on_node
-from dask_dml.sgd_order import stretches
-from dask_dml.sgd_passes import visit
-from dask_dml.sgd_walks import Visit, Wants
+from dask_dml.objective.losses import make_loss
+from dask_dml.solvers.sgd.local_steps import Visit, Wants
+from dask_dml.solvers.sgd.node_cache import Ground, Request, on_node
+from dask_dml.solvers.sgd.passes import visit
+from dask_dml.solvers.sgd.row_order import stretches
 
 
 def block_of(X, y=None):

@@ -5,16 +5,16 @@ import pytest
 import scipy.sparse as sp
 from scipy.optimize import minimize, minimize_scalar
 
-from dask_dml import sgd_probes
 from dask_dml.blocks import Shard, frozen
 from dask_dml.kernels.sgd_rows import CONSTANT, CORRECTED, draws
-from dask_dml.losses import make_loss
-from dask_dml.penalties import make_penalty
+from dask_dml.objective.losses import make_loss
+from dask_dml.objective.penalties import make_penalty
 from dask_dml.rounds.local import LocalRounds
-from dask_dml.sgd_memory import Ground, Memory, Node
-from dask_dml.sgd_walks import Visit, Wants
-from dask_dml.solvers.sgd import Nodes, frame_of, look
-from dask_dml.solvers.sgd_sample import Known, Proposal, SampleModel, Sampler
+from dask_dml.solvers.sgd import sample_pass
+from dask_dml.solvers.sgd.local_steps import Visit, Wants
+from dask_dml.solvers.sgd.node_cache import Ground, Memory, Node
+from dask_dml.solvers.sgd.sample_model import Known, Proposal, SampleModel, Sampler
+from dask_dml.solvers.sgd.task import Nodes, frame_of, look
 
 PENALTIES = {
     "none": make_penalty(None, 0.0, 0.0),
@@ -213,7 +213,7 @@ def test_a_sample_of_all_rows_has_the_exact_moments(loss, sparse, n_blocks, weig
     given = None if units is None else np.full(3, units)
     node = Node(shard, Memory(Ground(mean, np.ones(6), None, given)))
     visit = visit_of(make_loss(loss, epsilon), 0.2, target_mean, point)
-    found = sgd_probes.curvatures(node, sgd_probes.Directions(None, visit, (0, 0, len(y))))
+    found = sample_pass.curvatures(node, sample_pass.Directions(None, visit, (0, 0, len(y))))
     Z = np.column_stack([X - mean, np.ones(len(X))])
     s = np.ones(len(y)) if weight is None else weight
     total = (units or 1.0) * s.sum()
@@ -250,9 +250,9 @@ def test_directions_have_the_bends_of_the_moments(sparse):
     rng = np.random.default_rng(4)
     visit = visit_of(make_loss("huber", 0.5), 0.0, np.zeros(2), rng.standard_normal((2, 6)))
     changes = rng.standard_normal((2, 3, 6))
-    ask = sgd_probes.Directions
-    whole = sgd_probes.curvatures(node, ask(None, visit, (len(y),)))[:, :, :-1]
-    found = sgd_probes.curvatures(node, ask(changes, visit, (len(y),)))[:, :, :-1]
+    ask = sample_pass.Directions
+    whole = sample_pass.curvatures(node, ask(None, visit, (len(y),)))[:, :, :-1]
+    found = sample_pass.curvatures(node, ask(changes, visit, (len(y),)))[:, :, :-1]
     for c, half in np.ndindex(2, 2):
         expected = changes[c] @ whole[c, half] @ changes[c].T
         np.testing.assert_allclose(found[c, half], expected, rtol=1e-9, atol=1e-9)
@@ -266,7 +266,7 @@ def test_parabolas_lie_above_hubers_loss_and_touch_it():
         return np.where(np.abs(r) < 0.7, 0.5 * r**2, 0.7 * (np.abs(r) - 0.35))
 
     for r in (-4.0, -0.71, -0.3, 0.01, 0.69, 1.0, 3.0):
-        c = sgd_probes.majorant_curvature(np.array([r]), parameters)[0]
+        c = sample_pass.majorant_curvature(np.array([r]), parameters)[0]
         pull = np.clip(r, -0.7, 0.7)
         parabola = loss(np.array(r)) + pull * (u - r) + 0.5 * c * (u - r) ** 2
         assert np.all(parabola >= loss(u) - 1e-12)
@@ -275,8 +275,8 @@ def test_parabolas_lie_above_hubers_loss_and_touch_it():
 
 
 def test_samples_are_in_proportion_and_not_too_small():
-    assert sgd_probes.sample_sizes((8000, 1000, 100, 10), 1024) == (899, 112, 64, 10)
-    assert sgd_probes.sample_sizes((), 1024) == ()
+    assert sample_pass.sample_sizes((8000, 1000, 100, 10), 1024) == (899, 112, 64, 10)
+    assert sample_pass.sample_sizes((), 1024) == ()
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_early_stopping_scores_rows_that_no_step_has_seen(data, learning_rate):
 
 def test_held_out_rows_do_not_matter():
     from dask_dml.blocks import Shard, frozen
-    from dask_dml.sgd_order import Split, held_out_rows
+    from dask_dml.solvers.sgd.row_order import Split, held_out_rows
 
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((300, 3)), rng.standard_normal(300)
@@ -176,7 +176,7 @@ def test_held_out_rows_do_not_matter():
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 10, 11, 99])
 def test_the_share_of_held_out_rows_is_exact(n_rows, fraction):
     from dask_dml.blocks import Shard, frozen
-    from dask_dml.sgd_order import Split, held_out_rows
+    from dask_dml.solvers.sgd.row_order import Split, held_out_rows
 
     shard = Shard(3, (frozen(np.zeros((n_rows, 1)), np.zeros((n_rows, 1)), None, ()),))
     split = Split(5, fraction)

@@ -8,8 +8,8 @@ from reference import LOSSES, loss_slopes, loss_values
 
 from dask_dml.blocks import Shard, frozen
 from dask_dml.kernels import rows
-from dask_dml.losses import make_loss
-from dask_dml.passes import Point, loss_sums
+from dask_dml.objective.losses import make_loss
+from dask_dml.passes.evaluate import Point, loss_sums
 
 GRID = np.linspace(-6, 6, 2401)
 

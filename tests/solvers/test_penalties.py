@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_dml.penalties import ElasticNet, make_penalty
+from dask_dml.objective.penalties import ElasticNet, make_penalty
 
 strength = st.sampled_from([0.0, 0.01, 0.5, 2.0])
 number = st.floats(-5, 5)

@@ -11,9 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso, Ridge
 
 from dask_dml import DistributedGDRegressor
-from dask_dml.losses import make_loss
-from dask_dml.penalties import make_penalty
-from dask_dml.solvers.select import choose_solver
+from dask_dml.objective.losses import make_loss
+from dask_dml.objective.penalties import make_penalty
+from dask_dml.solvers.choose import choose_solver
 
 X, Y, WEIGHT = reference.table(80, 4, seed=11)
 

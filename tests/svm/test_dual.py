@@ -12,13 +12,13 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dask_dml import DistributedLinearSVC
 from dask_dml.blocks import frozen
-from dask_dml.penalties import ElasticNet
+from dask_dml.objective.margins import MarginProblem
+from dask_dml.objective.penalties import ElasticNet
 from dask_dml.rounds import StateLost
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.solvers.base import Limits, minimise
-from dask_dml.solvers.svm_dual import DualObjective, DualStep, plan_dual
-from dask_dml.solvers.svm_merge import MergeObjective, MergeStep, rows_to_merge
-from dask_dml.svm_problems import MarginProblem
+from dask_dml.solvers.dual.active_set import MergeObjective, MergeStep, rows_to_merge
+from dask_dml.solvers.dual.descent import DualObjective, DualStep, plan_dual
 
 
 def table(n=4000, p=10, seed=0):

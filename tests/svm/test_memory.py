@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dask_dml import svm_memory
 from dask_dml.blocks import frozen
-from dask_dml.penalties import ElasticNet
+from dask_dml.objective.margin_evaluation import MarginObjective
+from dask_dml.objective.margins import MarginProblem, MarginQuery
+from dask_dml.objective.penalties import ElasticNet
+from dask_dml.passes import margin_cache
+from dask_dml.passes.margin_cache import margins_by_memory
 from dask_dml.rounds import StateLost
 from dask_dml.rounds.local import LocalRounds, make_shards
-from dask_dml.svm_memory import margins_by_memory
-from dask_dml.svm_objective import MarginObjective
-from dask_dml.svm_problems import MarginProblem, MarginQuery
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((3000, 6))
@@ -23,7 +23,7 @@ COEF, MOVE = RNG.standard_normal((2, 6))
 
 @pytest.fixture(autouse=True)
 def _small_shards_remember(monkeypatch):
-    monkeypatch.setattr(svm_memory, "MIN_ENTRIES", 0)
+    monkeypatch.setattr(margin_cache, "MIN_ENTRIES", 0)
 
 
 def rounds(weight=WEIGHT, dtype=np.float64, kind=LocalRounds):
@@ -66,13 +66,13 @@ def test_same_sums_as_from_all_rows(scaling, dtype):
 
 def test_few_rows_are_read(monkeypatch):
     visited = []
-    visit = svm_memory.single_dense_margins
+    visit = margin_cache.single_dense_margins
 
     def counted(block, point, total, rows=None, **kwargs):
         visited[-1] += block.n_rows if rows is None else len(rows)
         visit(block, point, total, *([] if rows is None else [rows]), **kwargs)
 
-    monkeypatch.setattr(svm_memory, "single_dense_margins", counted)
+    monkeypatch.setattr(margin_cache, "single_dense_margins", counted)
     objective = MarginObjective(rounds(), [problem()], remember=True)
     for query in path():
         visited.append(0)

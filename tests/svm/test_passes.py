@@ -7,17 +7,17 @@ import pytest
 import scipy.sparse as sp
 
 from dask_dml.blocks import frozen
-from dask_dml.penalties import ElasticNet
-from dask_dml.rounds import StateLost
-from dask_dml.rounds.local import LocalRounds, make_shards
-from dask_dml.svm_objective import MarginObjective
-from dask_dml.svm_passes import class_sums
-from dask_dml.svm_problems import (
+from dask_dml.objective.margin_evaluation import MarginObjective
+from dask_dml.objective.margins import (
     STEPS,
     MarginProblem,
     MarginQuery,
     ProductQuery,
 )
+from dask_dml.objective.penalties import ElasticNet
+from dask_dml.passes.margins import class_sums
+from dask_dml.rounds import StateLost
+from dask_dml.rounds.local import LocalRounds, make_shards
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((700, 5))

@@ -1,0 +1,1 @@
+"""The estimators that users import: documentation, parameters and the choice of a solver."""

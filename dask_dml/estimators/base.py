@@ -1,0 +1,157 @@
+"""What the estimators share: checking, restoring after a failure, prediction and score."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from dask_dml.estimators.parameters import Constraint, check_parameters
+from dask_dml.estimators.prediction import linear_predict, linear_score
+
+#: What `dask_dml.input.chunks.describe_nonfinite` says where it is given no names.
+_BAD_COLUMN = re.compile(r"(Input X contains .*?, column )(\d+)(\..*)", re.DOTALL)
+
+#: Columns between which the driver's systems are large enough for several threads.
+SMALL_SYSTEM, LARGE_SYSTEM = 500, 2000
+
+
+class LinearEstimator(BaseEstimator):
+    """Parameters and failed fits, for every estimator of the package."""
+
+    _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]]
+
+    def _check_parameters(self) -> None:
+        check_parameters(type(self).__name__, self.get_params(deep=False), self._constraints)
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Put the attributes back as they were if the block raises."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException as error:
+            _name_column(error, self.__dict__.get("feature_names_in_"))
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _deadline(self, max_time: float | None) -> float:
+        return np.inf if max_time is None else time.monotonic() + max_time
+
+    def _driver_threads(self, n_features: int) -> AbstractContextManager[None]:
+        """Return the context in which the driver solves its systems between rounds.
+
+        Those of few columns, and the small ones that stand for very many, take a thread less time
+        than it takes to wake the others; and these go on spinning for some time, on cores that
+        workers of this machine need.
+        """
+        if SMALL_SYSTEM < n_features <= LARGE_SYSTEM:
+            return nullcontext()
+        from dask_dml.rounds.threads import BlasLimit
+
+        return BlasLimit()()
+
+    def _report(self, verbose: int) -> Callable[[str], None] | None:
+        if not verbose:
+            return None
+        name = type(self).__name__
+        return lambda line: print(f"[{name}] {line}", flush=True)
+
+    def _warn_not_converged(self, reached: str, remedy: str) -> None:
+        warnings.warn(
+            f"{type(self).__name__} stopped before it met tol: {reached}. {remedy}",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+def _name_column(error: BaseException, names: np.ndarray | None) -> None:
+    """Say the name of the column, which the blocks do not know, where an error has its number."""
+    if names is None or not isinstance(error, ValueError) or not error.args:
+        return
+    found = _BAD_COLUMN.match(str(error.args[0]))
+    if found is not None:
+        before, column, after = found.groups()
+        error.args = (f"{before}{str(names[int(column)])!r}{after}", *error.args[1:])
+
+
+class LinearRegressorMixin(MultiOutputMixin, RegressorMixin):
+    """Prediction and score of a linear regressor with ``coef_`` and ``intercept_``."""
+
+    coef_: np.ndarray
+    intercept_: float | np.ndarray
+
+    def predict(self, X: Any) -> Any:
+        """Predict the target.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
+                (n_samples, n_features)
+            Rows to predict.
+
+        Returns
+        -------
+        y : ndarray, dask array or dask Series/DataFrame of shape (n_samples,) or \
+                (n_samples, n_outputs)
+            ``X @ coef_.T + intercept_``, float32 where X is and float64 otherwise.  Lazy for a
+            Dask collection, chunked or partitioned like X.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            If X has another number of features, or other feature names, than at the fit.
+        """
+        check_is_fitted(self)
+        return linear_predict(self, X, *self._model(), squeeze=self.coef_.ndim == 1)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination R^2 of the prediction.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
+                (n_samples, n_features)
+            Rows to predict.
+        y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
+            True values.
+        sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+            Sample weights.
+
+        Returns
+        -------
+        score : float
+            R^2, averaged over the outputs; of a Dask collection from one pass.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            If the input is invalid or does not match the fit.
+        """
+        check_is_fitted(self)
+        return linear_score(self, X, y, *self._model(), sample_weight=sample_weight)
+
+    def _model(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_)
+
+    def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, multi: bool) -> None:
+        self.coef_ = coef if multi else coef[0]
+        self.intercept_ = intercept if multi else float(intercept[0])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

@@ -1,0 +1,182 @@
+"""Prediction and score of linear classifiers: at once in memory, lazily for Dask collections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from dask_dml.estimators.prediction import LinearModel, checked_values, linear_predict
+from dask_dml.input.chunks import make_block
+from dask_dml.input.labels import encode
+from dask_dml.input.read import is_dask, read_input
+
+
+class LinearClassifierMixin(ClassifierMixin):
+    """Decisions of a linear classifier with ``coef_``, ``intercept_`` and ``classes_``."""
+
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    classes_: np.ndarray
+
+    def decision_function(self, X: Any) -> Any:
+        """Return how far on which side of the separating hyperplanes rows lie.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
+                (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray, dask array or dask Series/DataFrame of shape (n_samples,) or \
+                (n_samples, n_classes)
+            ``X @ coef_.T + intercept_``; one-dimensional for two classes, where positive means
+            ``classes_[1]``.  Lazy for a Dask collection, chunked or partitioned like X.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            If X has another number of features, or other feature names, than at the fit.
+        """
+        check_is_fitted(self)
+        squeeze = len(self.coef_) == 1
+        return linear_predict(self, X, self.coef_, np.atleast_1d(self.intercept_), squeeze=squeeze)
+
+    def predict(self, X: Any) -> Any:
+        """Predict the classes of rows.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
+                (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray, dask array or dask Series of shape (n_samples,)
+            One of ``classes_`` for each row.  Lazy for a Dask collection.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            If X has another number of features, or other feature names, than at the fit.
+        """
+        scores = self.decision_function(X)
+        if not is_dask(scores):
+            return _chosen(scores, self.classes_)
+        if hasattr(scores, "divisions"):
+            import pandas as pd
+
+            # Of no rows pandas cannot tell that they are text: an empty partition is told.
+            kind = pd.Series(self.classes_).dtype
+            meta = pd.Series([], dtype=kind)
+            return scores.map_partitions(_chosen_series, self.classes_, kind, meta=meta)
+        return scores.map_blocks(
+            _chosen,
+            self.classes_,
+            dtype=self.classes_.dtype,
+            drop_axis=1 if scores.ndim == 2 else None,
+            meta=self.classes_[:0],
+        )
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of rows whose class is predicted right.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
+                (n_samples, n_features)
+            Rows.
+        y : array-like or Dask collection of shape (n_samples,)
+            True classes; one that was not there at the fit is never right.
+        sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+            Sample weights.
+
+        Returns
+        -------
+        score : float
+            Accuracy; of a Dask collection from one pass.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        ValueError
+            If the input is invalid or does not match the fit.
+        """
+        check_is_fitted(self)
+        chunks = read_coded(self, X, y, sample_weight)
+        weights = chunks.weight or [None] * len(chunks.X)
+        model = LinearModel(self.coef_, np.atleast_1d(self.intercept_))
+        count: Any = _count_right
+        shipped: Any = model
+        if chunks.lazy:
+            from dask.delayed import delayed
+
+            count, shipped = delayed(_count_right), delayed(model, traverse=False)
+        parts = [
+            count(
+                *part,
+                shipped,
+                number=number,
+                n_features=chunks.n_features,
+                n_outputs=1,
+                dtype=chunks.dtype,
+            )
+            for number, part in enumerate(zip(chunks.X, chunks.y, weights, strict=True))
+        ]
+        if chunks.lazy:
+            from dask.base import compute
+
+            parts = compute(*parts)
+        right, total = np.sum(parts, axis=0)
+        if total == 0.0:
+            raise ValueError("The sample weights sum to zero: there is nothing to score.")
+        return float(right / total)
+
+
+def read_coded(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
+    """Read input for a fitted classifier, with the positions of the classes for labels.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        Its ``classes_`` are looked up, and its features checked.
+    X, y, sample_weight : array-like or Dask collection
+        As in `dask_dml.input.read.read_input`.
+
+    Returns
+    -------
+    chunks : Chunks
+        y is -1 where a class is not known.
+    """
+    if not is_dask(X) and is_dask(y):
+        y = y.compute()
+    return read_input(estimator, X, encode(y, estimator.classes_), sample_weight, reset=False)
+
+
+def _chosen(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    codes = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0.0).astype(np.intp)
+    return classes[codes]
+
+
+def _chosen_series(scores: Any, classes: np.ndarray, kind: Any) -> Any:
+    import pandas as pd
+
+    return pd.Series(_chosen(scores.to_numpy(), classes), index=scores.index, dtype=kind)
+
+
+def _count_right(X: Any, y: Any, weight: Any, model: LinearModel, **known: Any) -> np.ndarray:
+    block = make_block(X, y, weight, **known)
+    scores = checked_values(block, model)
+    codes = scores.argmax(axis=1) if len(model.coef) > 1 else (scores[:, 0] > 0.0)
+    weights = np.ones(block.n_rows) if block.weight is None else block.weight
+    return np.array([weights[codes == block.y[:, 0]].sum(), weights.sum()])

@@ -1,0 +1,364 @@
+"""Prediction and R^2 of a linear model: at once in memory, lazily for Dask collections.
+
+What travels to the workers is a function of this module, the coefficients and the intercept.
+Nothing here imports Dask unless the caller hands over a Dask collection.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
+
+from dask_dml.blocks import Block, Matrix
+from dask_dml.input.chunks import describe_nonfinite, describe_nonfinite_rows, make_block
+from dask_dml.input.containers import join_columns, to_matrix
+from dask_dml.input.read import check_in_memory, is_dask, read_input
+
+_TILE_ROWS = 2048  # a tile of 100 columns stays in the second-level cache
+_FAN_IN = 16
+
+
+class LinearModel(NamedTuple):
+    """What a worker needs for predictions.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (n_outputs, n_features)
+    intercept : ndarray of shape (n_outputs,)
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+
+
+def linear_predict(
+    estimator: Any, X: Any, coef: np.ndarray, intercept: np.ndarray, *, squeeze: bool
+) -> Any:
+    """Return ``X @ coef.T + intercept``.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+        Feature names and their number are checked against its fit; errors name it.
+    X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
+            (n_samples, n_features)
+        The features.
+    coef : ndarray of shape (n_outputs, n_features)
+        Coefficients.
+    intercept : ndarray of shape (n_outputs,)
+        Intercepts.
+    squeeze : bool
+        Whether to return one dimension; needs n_outputs = 1.
+
+    Returns
+    -------
+    values : ndarray, dask array, dask Series or dask DataFrame of shape (n_samples,) or \
+            (n_samples, n_outputs)
+        float32 where X is, otherwise float64.  Lazy where X is: chunked (partitioned, indexed)
+        like X.
+
+    Raises
+    ------
+    ValueError
+        If X has other features than at the fit, is not numeric or not finite; the last, for lazy
+        input, when the result is computed.
+    """
+    model = LinearModel(np.asarray(coef, np.float64), np.asarray(intercept, np.float64))
+    if not is_dask(X):
+        X = check_in_memory(estimator, X, reset=False)
+        return _squeezed(linear_values(X, model), squeeze)
+    from dask_dml.input.align import is_frame
+    from dask_dml.input.collections import check_features, check_table
+
+    check_table(X, type(estimator).__name__)
+    check_features(estimator, X, reset=False)
+    return (_predict_frame if is_frame(X) else _predict_array)(X, model, squeeze)
+
+
+def linear_score(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    sample_weight: Any = None,
+) -> float:
+    """Return the coefficient of determination R^2, averaged over the outputs.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+        As in `linear_predict`.
+    X, y, sample_weight : array-like or Dask collection
+        As in `dask_dml.input.read.read_input`; any mixture of containers.
+    coef : ndarray of shape (n_outputs, n_features)
+        Coefficients.
+    intercept : ndarray of shape (n_outputs,)
+        Intercepts.
+
+    Returns
+    -------
+    score : float
+        What `sklearn.metrics.r2_score` gives.  Dask collections are visited once, and only
+        sums leave the workers.
+
+    Raises
+    ------
+    ValueError
+        For invalid input, or if y has another number of outputs than the model.
+    """
+    model = LinearModel(np.asarray(coef, np.float64), np.asarray(intercept, np.float64))
+    chunks = read_input(estimator, X, y, sample_weight, reset=False)
+    if chunks.n_outputs != len(model.intercept):
+        raise ValueError(
+            f"y has {chunks.n_outputs} output(s), but {type(estimator).__name__} was fitted with "
+            f"{len(model.intercept)}."
+        )
+    weights = chunks.weight or [None] * len(chunks.X)
+    if chunks.lazy:
+        return _score_lazily(chunks, weights, model)
+    from sklearn.metrics import r2_score
+
+    predicted = linear_values(chunks.X[0], model).astype(np.float64, copy=False)
+    target = chunks.y[0].astype(np.float64, copy=False).reshape(predicted.shape)
+    return float(r2_score(target, predicted, sample_weight=weights[0]))
+
+
+def linear_values(X: Matrix, model: LinearModel) -> np.ndarray:
+    """Return ``X @ coef.T + intercept`` of X in memory, summed in float64.
+
+    Parameters
+    ----------
+    X : ndarray or CSR of shape (n_rows, n_features)
+        float32 or float64.
+    model : LinearModel
+        Coefficients and intercepts.
+
+    Returns
+    -------
+    values : ndarray of shape (n_rows, n_outputs)
+        In X's dtype.
+    """
+    if X.dtype == np.float64:
+        return np.asarray(X @ model.coef.T + model.intercept)
+    values = np.empty((X.shape[0], len(model.intercept)), X.dtype)
+    for start in range(0, X.shape[0], _TILE_ROWS):
+        tile = X[start : start + _TILE_ROWS].astype(np.float64)
+        values[start : start + _TILE_ROWS] = tile @ model.coef.T + model.intercept
+    return values
+
+
+def _squeezed(values: np.ndarray, squeeze: bool) -> np.ndarray:
+    return values[:, 0] if squeeze else values
+
+
+# --- Lazy prediction --------------------------------------------------------------------------
+
+
+def _shipped(model: LinearModel) -> Any:
+    from dask.delayed import delayed
+
+    # A task of its own: coefficients written into every task would be sent once per chunk.
+    return delayed(model, pure=True, traverse=False)
+
+
+def _predict_array(X: Any, model: LinearModel, squeeze: bool) -> Any:
+    import dask.array as da
+
+    from dask_dml.input.collections import table_dtype
+
+    dtype = table_dtype(X)
+    if X.numblocks[1] > 1:
+        # Not rechunk: it trusts the array's meta, which need not know that the chunks are sparse.
+        X = da.blockwise(
+            join_columns,
+            "ik",
+            X,
+            "ij",
+            new_axes={"k": X.shape[1]},
+            concatenate=False,
+            dtype=X.dtype,
+            meta=np.empty((0, 0), X.dtype),
+        )
+    n_outputs = len(model.intercept)
+    return X.map_blocks(
+        _predict_chunk,
+        _shipped(model),
+        squeeze=squeeze,
+        dtype=dtype,
+        as_dtype=dtype,
+        drop_axis=1 if squeeze else None,
+        chunks=X.chunks[:1] if squeeze else (X.chunks[0], (n_outputs,)),
+        meta=np.empty((0,) if squeeze else (0, 0), dtype),
+    )
+
+
+def _predict_frame(X: Any, model: LinearModel, squeeze: bool) -> Any:
+    import pandas as pd
+
+    from dask_dml.input.collections import table_dtype
+
+    dtype = table_dtype(X)
+    columns = pd.DataFrame(np.empty((0, len(model.intercept)), dtype))
+    return X.map_partitions(
+        _predict_partition,
+        _shipped(model),
+        squeeze=squeeze,
+        as_dtype=dtype,
+        meta=pd.Series(np.empty(0, dtype)) if squeeze else columns,
+    )
+
+
+def _predict_chunk(
+    X: Any, model: LinearModel, *, squeeze: bool, as_dtype: np.dtype, block_id: Any = (0,)
+) -> np.ndarray:
+    n_rows, n_features = X.shape[0], model.coef.shape[1]
+    block = make_block(
+        X,
+        np.zeros(n_rows),
+        number=int(block_id[0]),
+        n_features=n_features,
+        n_outputs=1,
+        dtype=as_dtype,
+    )
+    return _squeezed(checked_values(block, model), squeeze)
+
+
+def _predict_partition(X: Any, model: LinearModel, *, squeeze: bool, as_dtype: np.dtype) -> Any:
+    import pandas as pd
+
+    matrix = to_matrix(X, as_dtype)
+    values = linear_values(matrix, model)
+    if not np.isfinite(values).all():
+        message = describe_nonfinite_rows(matrix, list(X.columns), lambda i: f"row {X.index[i]}")
+        if message is not None:
+            raise ValueError(message)
+    if squeeze:
+        return pd.Series(values[:, 0], index=X.index)
+    return pd.DataFrame(values, index=X.index)
+
+
+def checked_values(block: Block, model: LinearModel) -> np.ndarray:
+    """Return what `linear_values` does; raise ValueError where X is not finite."""
+    values = linear_values(block.X, model)
+    if not np.isfinite(values).all():
+        # Whatever is not finite in X shows in the values, which are far fewer.
+        message = describe_nonfinite(block)
+        if message is not None:
+            raise ValueError(message)
+    return values
+
+
+# --- Lazy score -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What R^2 needs to know of some rows; ``+`` gives that of all of them.
+
+    The moments are merged (Chan, Golub and LeVeque 1983), never differences of raw sums, so that
+    targets far from zero lose no digits.
+
+    Attributes
+    ----------
+    n_rows : int
+        Number of rows.
+    weight : float
+        Sum of the sample weights.
+    mean, spread : ndarray of shape (n_outputs,)
+        Weighted mean of y, and weighted sum of squares around it.
+    residual : ndarray of shape (n_outputs,)
+        Weighted sum of squares of y minus the prediction.
+    """
+
+    n_rows: int
+    weight: float
+    mean: np.ndarray
+    spread: np.ndarray
+    residual: np.ndarray
+
+    @classmethod
+    def nothing(cls, n_outputs: int) -> Residuals:
+        """Return the sums over no rows."""
+        zero = np.zeros(n_outputs)
+        return cls(0, 0.0, zero, zero, zero)
+
+    @classmethod
+    def of(cls, y: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None) -> Residuals:
+        """Return the sums over some rows.
+
+        Parameters
+        ----------
+        y, predicted : ndarray of shape (n_rows, n_outputs)
+            float64.
+        weight : ndarray of shape (n_rows,) or None
+            Sample weights.
+        """
+        weight = np.ones(len(y)) if weight is None else weight
+        total = float(weight.sum())
+        if total == 0:
+            return replace(cls.nothing(y.shape[1]), n_rows=len(y))
+        mean = weight @ y / total
+        return cls(len(y), total, mean, weight @ (y - mean) ** 2, weight @ (y - predicted) ** 2)
+
+    def __add__(self, other: Residuals) -> Residuals:
+        weight = self.weight + other.weight
+        share = other.weight / weight if weight > 0 else 0.0
+        step = other.mean - self.mean
+        return Residuals(
+            self.n_rows + other.n_rows,
+            weight,
+            self.mean + share * step,
+            self.spread + other.spread + self.weight * share * step**2,
+            self.residual + other.residual,
+        )
+
+    def r2(self) -> float:
+        """Return R^2 averaged over the outputs, by the rules of `sklearn.metrics.r2_score`."""
+        if self.n_rows < 2:
+            warnings.warn(
+                "R^2 score is not well-defined with less than two samples.",
+                UndefinedMetricWarning,
+                stacklevel=4,
+            )
+            return float("nan")
+        if self.weight == 0:
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        constant = self.spread == 0
+        scores = 1 - self.residual / np.where(constant, 1, self.spread)
+        scores[constant] = self.residual[constant] == 0
+        return float(scores.mean())
+
+
+def _score_lazily(chunks: Any, weights: list[Any], model: LinearModel) -> float:
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    residuals = delayed(_residuals)
+    combine = delayed(_combine)
+    shipped = _shipped(model)
+    sizes = {"n_features": chunks.n_features, "n_outputs": chunks.n_outputs}
+    level = [
+        residuals(X, y, weight, shipped, number=number, dtype=chunks.dtype, **sizes)
+        for number, (X, y, weight) in enumerate(zip(chunks.X, chunks.y, weights, strict=True))
+    ]
+    while len(level) > 1:
+        level = [combine(level[at : at + _FAN_IN]) for at in range(0, len(level), _FAN_IN)]
+    (total,) = compute(level[0])
+    return total.r2()
+
+
+def _residuals(X: Any, y: Any, weight: Any, model: LinearModel, **known: Any) -> Residuals:
+    block = make_block(X, y, weight, **known)
+    predicted = checked_values(block, model).astype(np.float64, copy=False)
+    return Residuals.of(block.y.astype(np.float64, copy=False), predicted, block.weight)
+
+
+def _combine(parts: list[Residuals]) -> Residuals:
+    return functools.reduce(operator.add, parts)

@@ -1,0 +1,505 @@
+"""Distributed stochastic gradient descent for linear regression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from dask_dml.estimators.base import LinearEstimator, LinearRegressorMixin
+from dask_dml.estimators.export import sgd_regressor
+from dask_dml.estimators.parameters import (
+    BOOLEAN,
+    COUNT,
+    NON_NEGATIVE,
+    NONE,
+    POSITIVE,
+    RANDOM_STATE,
+    VERBOSE,
+    Constraint,
+    Interval,
+    Kind,
+    Options,
+)
+from dask_dml.input.read import read_input
+
+#: Parameters that scikit-learn's SGDRegressor has, too.
+_SHARED = (
+    "loss penalty alpha l1_ratio fit_intercept max_iter tol shuffle verbose epsilon random_state "
+    "learning_rate eta0 power_t early_stopping validation_fraction n_iter_no_change warm_start "
+    "average"
+).split()
+
+
+class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
+    """Linear regression by stochastic gradient descent on the nodes of a cluster.
+
+    Minimises over coefficients ``w`` and an unpenalised intercept ``b``::
+
+        (1/S) sum_i s_i loss(y_i, x_i.w + b) + alpha ((1 - l1_ratio)/2 ||w||_2^2 + l1_ratio ||w||_1)
+
+    where ``s_i`` are the sample weights and ``S`` is their sum.  A node is a shard: a fixed group
+    of row chunks that stay where they are.  Between two exchanges every node takes steps along
+    the gradients of single rows of its own; then the nodes' models are averaged.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"}, \
+            default="squared_error"
+        Loss of a residual ``r``: ``r**2 / 2``; the same up to ``epsilon`` and linear beyond;
+        ``max(|r| - epsilon, 0)``; its square.
+    penalty : {"l2", "l1", "elasticnet"} or None, default="l2"
+        Penalty of the coefficients; never of the intercept.
+    alpha : float, default=1e-4
+        Strength of the penalty; ``learning_rate="optimal"`` takes its step lengths from it.
+    l1_ratio : float, default=0.15
+        Share of the L1 norm where ``penalty="elasticnet"``.
+    fit_intercept : bool, default=True
+        Whether to fit an intercept.
+    max_iter : int, default=1000
+        Largest number of passes over all rows: those that take steps, those that compute the
+        global gradient for variance reduction, and the first one of ``learning_rate="auto"``,
+        which looks at the columns.  Steps are taken in one pass at least.  With fewer than three
+        passes (four for other losses than squared error, and with `warm_start`) there is no
+        variance reduction.
+    tol : float or None, default=1e-3
+        The fit stops when `n_iter_no_change` passes in a row have not improved the objective (or,
+        without variance reduction, the mean loss on the way; or the score, with
+        `early_stopping`) by `tol`.  None makes `max_iter` passes.
+    shuffle : bool, default=True
+        Whether a node visits its rows in random order.
+    verbose : int, default=0
+        Whether to print a line per exchange.
+    epsilon : float, default=0.1
+        Where Huber's loss turns linear, or half the width of the insensitive tube; in units of y.
+    random_state : int, RandomState instance or None, default=None
+        Seed.  What a node does depends on the seed, its number and the number of the exchange
+        only, so that the same shards give the same bits even if a worker is lost on the way.
+    learning_rate : {"auto", "constant", "optimal", "invscaling", "adaptive"}, default="auto"
+        ``"auto"`` takes step lengths from the data, with one for each column, so that neither
+        scale nor offset of the columns matters, and limits each step to what its rows allow: it
+        cannot diverge.  The others are scikit-learn's: `eta0`; ``1 / (alpha (t0 + t))``;
+        ``eta0 / t**power_t``; `eta0`, divided by five whenever `tol` would have stopped the fit.
+        ``t`` counts a node's steps.
+    eta0 : float, default=0.01
+        First step length of the schedules.
+    power_t : float, default=0.25
+        Exponent of ``learning_rate="invscaling"``.
+    early_stopping : bool, default=False
+        Whether to hold out rows and stop when the score on them no longer improves.
+    validation_fraction : float, default=0.1
+        Share of every node's rows that is held out, drawn at random; nothing is copied.
+    n_iter_no_change : int, default=5
+        Passes without improvement before the fit stops.
+    warm_start : bool, default=False
+        Whether to start from the coefficients of the last fit.
+    average : bool or int, default=False
+        Whether ``coef_`` is the average of all iterates; a number begins after that many rows.
+    local_steps : int or None, default=None
+        Steps that a node takes between exchanges, each of rows drawn with replacement; None
+        visits all rows of the node once, in random order.  ``local_steps=1, batch_size=1`` with
+        a schedule is the textbook's algorithm: every node draws a row, the gradients are
+        exchanged, and all take the same step.
+    batch_size : int, default=1
+        Rows of a step.
+    aggregation : {"weighted", "uniform"}, default="weighted"
+        How the nodes' models are combined: by the weight of their rows, or each counting the
+        same.  With ``"uniform"``, a number of `local_steps` and a schedule, the nodes' changes are
+        summed up, not averaged; their safe step is that many times shorter.
+    variance_reduction : {"auto", "svrg"} or None, default="auto"
+        ``"svrg"`` corrects every step by the global gradient, which takes a pass of its own after
+        each exchange, and searches along the averaged direction and, with few columns, along the
+        one that a sample of all nodes' rows prefers: the objective falls at a linear rate,
+        however the rows are spread over the nodes.  None averages models only: that hovers
+        about the optimum, and may go astray where the nodes' rows differ.  ``"auto"`` is
+        ``"svrg"`` with ``learning_rate="auto"`` and a whole visit between exchanges.
+    n_shards : int, "blocks" or None, default=None
+        Number of nodes; ``"blocks"`` makes each non-empty chunk one, None makes one per worker
+        thread (or thread of this process).
+    n_jobs : int or None, default=None
+        Threads for data in memory; None means all cores, and one inside a Dask task.
+    max_time : float or None, default=None
+        Seconds after which no further exchange begins.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+        Coefficients, float64.
+    intercept_ : float or ndarray of shape (n_outputs,)
+        Intercept; 0.0 if none was fitted.
+    n_iter_ : int
+        Passes over all rows.
+    n_rounds_ : int
+        Rounds of the cluster, one call per worker each.
+    t_ : float
+        One more than the number of rows that steps have visited.
+    loss_curve_ : list of float
+        Objective at the start and after every exchange (with variance reduction), or the mean
+        loss on the way with the penalty after every pass; summed over the outputs.
+    validation_scores_ : list of float
+        R^2 on the held-out rows; empty without `early_stopping`.
+    converged_ : bool
+        Whether a stopping rule other than `max_iter` and `max_time` ended the fit.
+    duality_gap_ : float
+        Relative duality gap of the last model, the largest among the outputs; infinite where it
+        is not known.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where X had string names.
+
+    See Also
+    --------
+    DistributedGDRegressor : The same models by full gradients or second moments.
+    sklearn.linear_model.SGDRegressor
+
+    Notes
+    -----
+    Sources: Johnson and Zhang (2013) for variance reduction, Shamir, Srebro and Zhang (2014) for
+    the correction of local objectives, Toulis and Airoldi (2017) for implicit steps, Polyak and
+    Juditsky (1992) for averages, Leblond, Pedregosa and Lacoste-Julien (2017) for sparse rows.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_dml import DistributedSGDRegressor
+    >>> X = da.random.default_rng(0).standard_normal((2000, 3), chunks=(500, 3))
+    >>> y = X @ [1.0, -2.0, 0.5] + 3.0
+    >>> model = DistributedSGDRegressor(alpha=0.0, tol=None, max_iter=20, random_state=0).fit(X, y)
+    >>> model.coef_.round(6).tolist(), round(model.intercept_, 6)
+    ([1.0, -2.0, 0.5], 3.0)
+    """
+
+    _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = {
+        "loss": (
+            Options(
+                ("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")
+            ),
+        ),
+        "penalty": (Options(("l2", "l1", "elasticnet", None)),),
+        "alpha": (NON_NEGATIVE,),
+        "l1_ratio": (Interval(Real, 0.0, 1.0, "both"),),
+        "fit_intercept": (BOOLEAN,),
+        "max_iter": (COUNT,),
+        "tol": (NON_NEGATIVE, NONE),
+        "shuffle": (BOOLEAN,),
+        "verbose": (VERBOSE,),
+        "epsilon": (NON_NEGATIVE,),
+        "random_state": (RANDOM_STATE,),
+        "learning_rate": (Options(("auto", "constant", "optimal", "invscaling", "adaptive")),),
+        "eta0": (POSITIVE,),
+        "power_t": (NON_NEGATIVE,),
+        "early_stopping": (BOOLEAN,),
+        "validation_fraction": (Interval(Real, 0.0, 1.0, "neither"),),
+        "n_iter_no_change": (COUNT,),
+        "warm_start": (BOOLEAN,),
+        "average": (BOOLEAN, Interval(Integral, 0)),
+        "local_steps": (COUNT, NONE),
+        "batch_size": (COUNT,),
+        "aggregation": (Options(("weighted", "uniform")),),
+        "variance_reduction": (Options(("auto", "svrg", None)),),
+        "n_shards": (COUNT, Options(("blocks", None))),
+        "n_jobs": (Kind((Integral,), "an int"), NONE),
+        "max_time": (POSITIVE, NONE),
+    }
+
+    n_iter_: int
+    n_rounds_: int
+    t_: float
+    loss_curve_: list[float]
+    validation_scores_: list[float]
+    converged_: bool
+    duality_gap_: float
+
+    def __init__(
+        self,
+        loss: Literal[
+            "squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"
+        ] = "squared_error",
+        *,
+        penalty: Literal["l2", "l1", "elasticnet"] | None = "l2",
+        alpha: float = 1e-4,
+        l1_ratio: float = 0.15,
+        fit_intercept: bool = True,
+        max_iter: int = 1000,
+        tol: float | None = 1e-3,
+        shuffle: bool = True,
+        verbose: int = 0,
+        epsilon: float = 0.1,
+        random_state: int | np.random.RandomState | None = None,
+        learning_rate: Literal["auto", "constant", "optimal", "invscaling", "adaptive"] = "auto",
+        eta0: float = 0.01,
+        power_t: float = 0.25,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        average: bool | int = False,
+        local_steps: int | None = None,
+        batch_size: int = 1,
+        aggregation: Literal["weighted", "uniform"] = "weighted",
+        variance_reduction: Literal["auto", "svrg"] | None = "auto",
+        n_shards: int | Literal["blocks"] | None = None,
+        n_jobs: int | None = None,
+        max_time: float | None = None,
+    ) -> None:
+        self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.shuffle = shuffle
+        self.verbose = verbose
+        self.epsilon = epsilon
+        self.random_state = random_state
+        self.learning_rate = learning_rate
+        self.eta0 = eta0
+        self.power_t = power_t
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.average = average
+        self.local_steps = local_steps
+        self.batch_size = batch_size
+        self.aggregation = aggregation
+        self.variance_reduction = variance_reduction
+        self.n_shards = n_shards
+        self.n_jobs = n_jobs
+        self.max_time = max_time
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedSGDRegressor:
+        """Fit the coefficients.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
+                (n_samples, n_features)
+            Training data.  A Dask collection is placed on the workers of the current client and
+            visited there; without a client it is computed into this process if it fits.
+        y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
+            Targets; need not be chunked like X.
+        sample_weight : array-like, float or Dask collection of shape (n_samples,), default=None
+            Non-negative weights of the rows; None weighs each row one.
+
+        Returns
+        -------
+        self : DistributedSGDRegressor
+            The fitted estimator; left as it was if an error is raised.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X, y or the weights are invalid, parameters contradict each other, or
+            the steps of a schedule diverged; the message names the remedy.
+        TypeError
+            If a parameter or a column has the wrong type.
+        """
+        self._check()
+        # Numba is loaded at the first fit: importing the package stays quick.
+        from dask_dml.rounds import open_rounds
+        from dask_dml.solvers.sgd.task import solve
+
+        with self._unchanged_on_error():
+            deadline = self._deadline(self.max_time)
+            before = vars(self).copy()
+            chunks = read_input(self, X, y, sample_weight)
+            coef, intercept = self._start(before, chunks, wanted=bool(self.warm_start))
+            task = self._task(chunks, coef, intercept, deadline)
+            with (
+                open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds,
+                self._driver_threads(0),
+            ):
+                solution = solve(rounds, task)
+                self.n_rounds_ = rounds.n_rounds
+            self._set_solution(solution, chunks.multi_output)
+            if not self.converged_ and self.tol is not None:
+                self._warn_not_converged(
+                    f"{self.n_iter_} passes have been made (max_iter={self.max_iter}, "
+                    f"tol={self.tol:g})",
+                    "Increase max_iter (or max_time), or tol.",
+                )
+        return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedSGDRegressor:
+        """Take one pass of steps over more rows, from where the last call (or fit) ended.
+
+        There is no variance reduction and no stopping rule: rows to come may differ.  With
+        ``learning_rate="auto"`` the columns' scale is that of all rows seen, and steps become
+        shorter with their number.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
+                (n_samples, n_features)
+            More rows, with as many features as at the first call.
+        y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
+            Their targets.
+        sample_weight : array-like, float or Dask collection of shape (n_samples,), default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        self : DistributedSGDRegressor
+            The estimator; left as it was if an error is raised.
+
+        Raises
+        ------
+        ValueError
+            As of `fit`, with ``early_stopping=True``, and for another number of features or
+            outputs than before.
+        TypeError
+            If a parameter or a column has the wrong type.
+        """
+        self._check()
+        if self.early_stopping:
+            raise ValueError(
+                "partial_fit does not hold out rows: set early_stopping=False, and score on rows "
+                "of your own."
+            )
+        from dask_dml.rounds import open_rounds
+        from dask_dml.solvers.sgd.averaging import one_pass, solve
+        from dask_dml.solvers.sgd.task import Nodes
+
+        with self._unchanged_on_error():
+            before = vars(self).copy()
+            first = "coef_" not in before
+            chunks = read_input(self, X, y, sample_weight, reset=first)
+            coef, intercept = self._start(before, chunks, wanted=not first)
+            seen = int(before.get("t_", 1.0)) - 1
+            task = one_pass(self._task(chunks, coef, intercept, np.inf, seen))
+            known = before.get("_survey")
+            with (
+                open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds,
+                self._driver_threads(0),
+            ):
+                averaged = before.get("_iterate") if self.average else None
+                solution = solve(Nodes(rounds, None), task, known, averaged)
+                self.n_rounds_ = rounds.n_rounds
+            solution.n_iter = 1
+            self._set_solution(solution, chunks.multi_output)
+            self._survey = solution.survey
+        return self
+
+    def _check(self) -> None:
+        self._check_parameters()
+        if self.learning_rate == "optimal" and self.alpha == 0.0:
+            raise ValueError(
+                "alpha must be > 0 since learning_rate is 'optimal'. alpha is used to compute the "
+                "optimal learning rate."
+            )
+        if self.variance_reduction != "svrg":
+            return
+        for name, value, needed in (
+            ("learning_rate", self.learning_rate, "auto"),
+            ("local_steps", self.local_steps, None),
+            ("average", bool(self.average), False),
+        ):
+            if value != needed:
+                raise ValueError(
+                    f"variance_reduction='svrg' needs {name}={needed!r}, got {value!r}. Set that, "
+                    "or variance_reduction=None."
+                )
+
+    @property
+    def _corrected(self) -> bool:
+        plain = self.learning_rate != "auto" or self.local_steps is not None or self.average
+        return self.variance_reduction == "svrg" or (
+            self.variance_reduction == "auto" and not plain
+        )
+
+    def _start(
+        self, before: Mapping[str, Any], chunks: Any, *, wanted: bool
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        if not wanted or "coef_" not in before:
+            return None, None
+        coef = np.atleast_2d(before["coef_"])
+        intercept = np.atleast_1d(before["intercept_"])
+        if coef.shape != (chunks.n_outputs, chunks.n_features):
+            raise ValueError(
+                f"The fit would go on from coef_ of shape {coef.shape}, but there are "
+                f"{chunks.n_outputs} output(s) and {chunks.n_features} feature(s). Set "
+                "warm_start=False and call fit, or use a clone."
+            )
+        return coef, intercept
+
+    def _task(
+        self,
+        chunks: Any,
+        coef: np.ndarray | None,
+        intercept: np.ndarray | None,
+        deadline: float,
+        rows_seen: int = 0,
+    ) -> Any:
+        from dask_dml.objective.losses import make_loss
+        from dask_dml.objective.penalties import make_penalty
+        from dask_dml.solvers.sgd.row_order import Split
+        from dask_dml.solvers.sgd.task import SGDTask
+
+        key = int(check_random_state(self.random_state).randint(2**31 - 1))
+        split = Split(key, float(self.validation_fraction)) if self.early_stopping else None
+        return SGDTask(
+            loss=make_loss(self.loss, self.epsilon),
+            penalty=make_penalty(self.penalty, self.alpha, self.l1_ratio),
+            alpha=float(self.alpha),
+            n_features=chunks.n_features,
+            n_outputs=chunks.n_outputs,
+            fit_intercept=bool(self.fit_intercept),
+            corrected=self._corrected,
+            uniform=self.aggregation == "uniform",
+            learning_rate=self.learning_rate,
+            eta0=float(self.eta0),
+            power_t=float(self.power_t),
+            local_steps=self.local_steps,
+            batch_size=int(self.batch_size),
+            shuffle=bool(self.shuffle),
+            max_iter=int(self.max_iter),
+            tol=self.tol,
+            n_iter_no_change=int(self.n_iter_no_change),
+            average=int(self.average),
+            split=split,
+            key=key,
+            deadline=deadline,
+            report=self._report(self.verbose),
+            coef=coef,
+            intercept=intercept,
+            rows_seen=rows_seen,
+        )
+
+    def _set_solution(self, solution: Any, multi_output: bool) -> None:
+        self._set_coefficients(solution.coef, solution.intercept, multi_output)
+        self.n_iter_ = solution.n_iter
+        self.t_ = float(solution.rows_seen + 1)
+        self.loss_curve_ = solution.curve
+        self.validation_scores_ = solution.scores
+        self.converged_ = solution.converged
+        self.duality_gap_ = float(solution.relative_gap)
+        self._iterate = solution.last
+        self._survey = solution.survey
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.linear_model.SGDRegressor` with the same predictions.
+
+        Returns
+        -------
+        model : SGDRegressor or MultiOutputRegressor
+            With the same parameters, as far as it has them: ``learning_rate="auto"``, which it has
+            not, becomes its default ``"invscaling"``.  Several outputs make a
+            `MultiOutputRegressor` of an `SGDRegressor` each.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        """
+        check_is_fitted(self)
+        parameters = {name: getattr(self, name) for name in _SHARED}
+        if self.learning_rate == "auto":
+            parameters["learning_rate"] = "invscaling"
+        return sgd_regressor(self, parameters)

@@ -1,0 +1,1 @@
+"""From what the caller holds to row chunks: kinds of containers, alignment and checks."""

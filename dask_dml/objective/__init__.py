@@ -1,0 +1,1 @@
+"""The problems that are solved: losses, penalties, conventions and certificates."""

@@ -1,0 +1,354 @@
+"""A batch of linear problems over one X, and the conventions of their objectives.
+
+Problem ``c`` minimises over ``w`` and ``b``::
+
+    (1/S) sum_i s_i loss(y_ic - x_i.w - b) + l1 ||w||_1 + l2/2 ||w||_2**2,     S = sum_i s_i
+
+with ``l1 = alpha * l1_ratio`` and ``l2 = alpha * (1 - l1_ratio)``; squared error is
+``r**2 / 2``, squared epsilon-insensitive loss has no 1/2, and the intercept is never penalised.
+With ``aggregation="uniform"`` the weights of every node are first divided by their sum, so that
+each node counts the same.
+
+Inside the solvers a problem is centred: predictions are ``target_mean + (x - mean).w + b``, so
+that neither an offset of a column nor of the target costs digits.  Nothing is copied for it.
+
+Fenchel duality bounds the distance to the optimum: with ``u_i = loss'(r_i)`` and the gradient
+``g`` of the data term, the gap is ``sum s_i (loss + loss* - u r) / S + pen(w) + pen*(-g) + w.g``
+once ``u`` is balanced (``sum s_i u_i = 0``, the dual constraint of a free intercept) and scaled
+into the domain of the conjugates.  Everything in it is a by-product of the gradient pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dask_dml.kernels import rows
+from dask_dml.objective.losses import Loss
+from dask_dml.objective.penalties import ElasticNet
+from dask_dml.passes import evaluate as passes
+from dask_dml.passes.partials import Moments
+from dask_dml.rounds.base import Rounds
+
+#: A column counts as offset where its mean exceeds its spread by this factor: the sums that are
+#: corrected for the mean afterwards lose about as many digits as this number has.
+OFFSET_RATIO = 100.0
+
+
+#: Rounding of a sum relative to its terms, with room for a few operations.
+ROUNDING = 1e-15
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a solver wants to know about its problem next.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (n_features,)
+        Coefficients.
+    intercept : float
+        Intercept relative to the means.
+    width : float, default=0
+        Smoothing width; that of the loss itself where it is larger.
+    hessian : bool, default=False
+        Whether the Hessian is wanted, too.
+    """
+
+    coef: np.ndarray
+    intercept: float
+    width: float = 0.0
+    hessian: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The answer to a `Query`.
+
+    Attributes
+    ----------
+    query : Query
+        What was asked.
+    value : float
+        Data term of the (smoothed) loss.
+    objective : float
+        Objective of the loss proper, penalty included.
+    gap : float
+        Bound of the distance of ``objective`` to the optimum; infinite where there is none.
+    relative_gap : float
+        The gap relative to the lower bound of the optimum.
+    floor : float
+        What relative errors are at least relative to; see `Objective.floor`.
+    slack : float
+        Part of the gap that is owed to the smoothing width.
+    gradient : ndarray of shape (n_features,)
+        Gradient of the (smoothed) data term with respect to the coefficients.
+    intercept_gradient : float
+        The same with respect to the intercept; zero where none is fitted.
+    curvature : float
+        Weighted mean of the second derivative of the loss.
+    hessian : ndarray of shape (n_features + 1, n_features + 1) or None
+        Lower triangle of the data term's Hessian, intercept last.
+    """
+
+    query: Query
+    value: float
+    objective: float
+    gap: float
+    relative_gap: float
+    floor: float
+    slack: float
+    gradient: np.ndarray
+    intercept_gradient: float
+    curvature: float
+    hessian: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of a batch: which target, which loss, which penalty.
+
+    Attributes
+    ----------
+    column : int
+        Column of y.
+    loss : Loss
+        Loss of the residuals.
+    penalty : ElasticNet
+        Penalty of the coefficients.
+    """
+
+    column: int
+    loss: Loss
+    penalty: ElasticNet
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The coordinates that the problems are solved in.
+
+    Attributes
+    ----------
+    weight : float
+        S, the sum of the sample weights.
+    n_rows : int
+        Number of rows.
+    mean, spread : ndarray of shape (n_features,)
+        What columns are taken relative to (zero without intercept), and their root mean square
+        about it.
+    target_mean, target_spread : ndarray of shape (n_outputs,)
+        The same of the targets.
+    residual_mean : ndarray of shape (n_features,)
+        Mean of the columns in these coordinates; zero where they are centred.
+    """
+
+    weight: float
+    n_rows: int
+    mean: np.ndarray
+    spread: np.ndarray
+    target_mean: np.ndarray
+    target_spread: np.ndarray
+    residual_mean: np.ndarray
+
+    @classmethod
+    def of(cls, moments: Moments, *, centred: bool) -> Frame:
+        """Return the centred or the raw coordinates for given moments."""
+        weight = moments.weight
+        square = np.maximum(moments.square, 0.0) / weight
+        target_square = np.maximum(moments.target_square, 0.0) / weight
+        if centred:
+            return cls(
+                weight,
+                moments.n_rows,
+                moments.mean,
+                np.sqrt(square),
+                moments.target_mean,
+                np.sqrt(target_square),
+                np.zeros_like(moments.mean),
+            )
+        return cls(
+            weight,
+            moments.n_rows,
+            np.zeros_like(moments.mean),
+            np.sqrt(square + moments.mean**2),
+            np.zeros_like(moments.target_mean),
+            np.sqrt(target_square + moments.target_mean**2),
+            moments.mean,
+        )
+
+    @property
+    def offset(self) -> bool:
+        """Whether differences to the mean have to be taken row by row."""
+        return bool(np.any(np.abs(self.mean) > OFFSET_RATIO * self.spread))
+
+    def raw_intercept(self, column: int, coef: np.ndarray, intercept: float) -> float:
+        """Return the intercept for uncentred columns and targets."""
+        return float(self.target_mean[column] + intercept - self.mean @ coef)
+
+    def centred_intercept(self, column: int, coef: np.ndarray, intercept: float) -> float:
+        """Return the intercept relative to the means."""
+        return float(intercept - self.target_mean[column] + self.mean @ coef)
+
+
+class Objective:
+    """Evaluates problems of a batch by rounds over the data.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The data.
+    problems : sequence of Problem
+        The batch.
+    frame : Frame
+        The coordinates.
+    fit_intercept : bool
+        Whether intercepts are free; otherwise they are held at zero.
+    units : ndarray of shape (n_shards,) or None
+        Factor on the weights of each shard (``aggregation="uniform"``).
+    columns : ndarray of shape (n_occurring,) or None
+        The columns of X that the frame and all coefficients are about; None for all.
+    """
+
+    def __init__(
+        self,
+        rounds: Rounds,
+        problems: Sequence[Problem],
+        frame: Frame,
+        *,
+        fit_intercept: bool,
+        units: np.ndarray | None = None,
+        columns: np.ndarray | None = None,
+    ) -> None:
+        self.columns = columns
+        self.rounds = rounds
+        self.problems = tuple(problems)
+        self.frame = frame
+        self.fit_intercept = fit_intercept
+        self.units = units
+
+    def evaluate(self, queries: dict[int, Query]) -> dict[int, Evaluation]:
+        """Answer the queries of several problems, by problem number, in one round."""
+        numbers = sorted(queries)
+        chosen = [self.problems[number] for number in numbers]
+        asked = [queries[number] for number in numbers]
+        column = np.array([problem.column for problem in chosen], dtype=np.intp)
+        hessian = any(query.hessian for query in asked)
+        point = passes.Point(
+            coef=np.array([query.coef for query in asked]),
+            intercept=np.array([query.intercept for query in asked]),
+            parameters=np.array(
+                [p.loss.parameters(q.width) for p, q in zip(chosen, asked, strict=True)]
+            ),
+            column=column,
+            mean=self.frame.mean,
+            target_mean=self.frame.target_mean[column],
+            offset=self.frame.offset,
+            units=self.units,
+            hessian=hessian,
+            columns=self.columns,
+        )
+        total = self.rounds.map_reduce(passes.loss_sums, point)
+        answers = {}
+        for position, number in enumerate(numbers):
+            bend = total.hessian[position] / self.frame.weight if hessian else None
+            # A diverging solver gets to hear of it by an objective that is not finite.
+            with np.errstate(over="ignore", invalid="ignore"):
+                answers[number] = self._evaluation(
+                    number,
+                    queries[number],
+                    -total.gradient[position] / self.frame.weight,
+                    total.sums[position] / self.frame.weight,
+                    bend,
+                )
+        return answers
+
+    def _evaluation(
+        self,
+        number: int,
+        query: Query,
+        gradient: np.ndarray,
+        sums: np.ndarray,
+        hessian: np.ndarray | None,
+    ) -> Evaluation:
+        problem = self.problems[number]
+        penalty = problem.penalty.value(query.coef)
+        objective = float(sums[rows.TARGET_VALUE]) + penalty
+        # A loss of infinite width has no slack; rounding of its terms is not to be taken for it.
+        slack = max(float(sums[rows.SLACK]), 0.0) if problem.loss.bounded_slope else 0.0
+        gap = slack + self._dual_distance(problem, query.coef, gradient, sums)
+        return Evaluation(
+            query=query,
+            value=float(sums[rows.VALUE]),
+            objective=objective,
+            gap=gap,
+            relative_gap=relative_gap(objective, gap, self.floor(number)),
+            floor=self.floor(number),
+            slack=slack,
+            gradient=gradient,
+            intercept_gradient=-float(sums[rows.DUAL]) if self.fit_intercept else 0.0,
+            curvature=float(sums[rows.CURVATURE]),
+            hessian=hessian,
+        )
+
+    def _dual_distance(
+        self, problem: Problem, coef: np.ndarray, gradient: np.ndarray, sums: np.ndarray
+    ) -> float:
+        """Return the gap that remains when the slopes are made feasible for the dual."""
+        loss, mean_slope = problem.loss, 0.0
+        scale = 1.0
+        if self.fit_intercept:
+            mean_slope = sums[rows.DUAL]  # not a Python float, whose overflow is an error
+            gradient = gradient + mean_slope * self.frame.residual_mean
+            if loss.bounded_slope:
+                scale = loss.slope / (loss.slope + abs(mean_slope))
+        gradient, mended = self._without_rounding(problem, coef, gradient, sums)
+        scale *= problem.penalty.dual_scale(scale * gradient)
+        dual_residual = sums[rows.DUAL_EXCESS] + loss.margin * sums[rows.DUAL_ABS]
+        moved = (
+            (1.0 - scale) * dual_residual
+            + scale * mean_slope * sums[rows.RESIDUAL]
+            + loss.margin * ((scale - 1.0) * sums[rows.DUAL_ABS] + scale * abs(mean_slope))
+            + 0.5
+            * loss.inverse_curvature
+            * ((scale**2 - 1.0) * sums[rows.DUAL_SQUARE] - (scale * mean_slope) ** 2)
+        )
+        return max(float(moved), 0.0) + mended + problem.penalty.fenchel_gap(coef, scale * gradient)
+
+    def _without_rounding(
+        self, problem: Problem, coef: np.ndarray, gradient: np.ndarray, sums: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Return the gradient nearest to an optimum's within rounding, and what that may hide.
+
+        A weak L1 penalty asks for digits of the gradient that it has not: no coefficients of
+        finite precision meet it closer than the residuals' last digits times the curvature.
+        The objective depends on such a change by itself times the coefficients.
+        """
+        penalty, frame = problem.penalty, self.frame
+        if penalty.l1 == 0.0 or penalty.l2 > 0.0:
+            return gradient, 0.0
+        terms = frame.target_spread[problem.column] + frame.spread @ np.abs(coef)
+        slopes = np.sqrt(max(sums[rows.DUAL_SQUARE], 0.0)) + sums[rows.CURVATURE] * terms
+        rounding = ROUNDING * slopes * frame.spread
+        change = np.clip(penalty.subgradient(coef, gradient), -rounding, rounding)
+        return gradient - change, 2.0 * float(np.abs(change) @ np.abs(coef))
+
+    def floor(self, number: int) -> float:
+        """Return what a relative error is at least relative to.
+
+        1e-8 of the loss of a residual as large as the target's spread (for squared error: of
+        half the target's variance), so that a perfect fit does not divide by nothing.
+        """
+        problem = self.problems[number]
+        return 1e-8 * problem.loss.value(float(self.frame.target_spread[problem.column]))
+
+
+def relative_gap(objective: float, gap: float, floor: float) -> float:
+    """Return the duality gap relative to the dual value, which bounds the optimum from below."""
+    if not np.isfinite(gap):
+        return np.inf
+    if gap <= 0.0:
+        return 0.0
+    base = max(objective - gap, floor)
+    return gap / base if base > 0.0 else np.inf

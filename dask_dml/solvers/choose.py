@@ -1,0 +1,354 @@
+"""From a description of the fit to coefficients: which solver, from where, in which frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dask_dml.objective.losses import Loss
+from dask_dml.objective.penalties import ElasticNet
+from dask_dml.objective.problem import Frame, Objective, Problem, Query
+from dask_dml.passes import evaluate as passes
+from dask_dml.passes.partials import Moments, Statistics
+from dask_dml.rounds.base import Rounds
+from dask_dml.solvers import statistics
+from dask_dml.solvers.accelerated import AcceleratedStep
+from dask_dml.solvers.base import Limits, Outcome, Scaling, Step, minimise, progress
+from dask_dml.solvers.gd import GDStep
+from dask_dml.solvers.lbfgs import LBFGSStep
+from dask_dml.solvers.newton import NewtonStep
+
+#: Columns up to which second moments are gathered: beyond, n_features**2 of work per row costs
+#: more than the passes that it saves.
+MAX_STATISTICS = 2000
+#: Numbers that the Hessians of a whole batch may hold.
+MAX_HESSIAN = 2**26
+#: Share of ``tol`` that ``"auto"`` goes on to where a pass or two more give the coefficients'
+#: digits as well as the objective's.
+AIM = 1e-2
+#: The same for squared error by L-BFGS, which gets there by a third more passes.
+LBFGS_AIM = 1e-5
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be fitted, and how.
+
+    Attributes
+    ----------
+    loss : Loss
+        Loss of the residuals.
+    penalty : ElasticNet
+        Penalty of every output's coefficients.
+    n_features, n_outputs : int
+        Columns of X and of y; every column of y is a problem.
+    fit_intercept : bool
+        Whether intercepts are free.
+    solver : {"auto", "statistics", "newton", "lbfgs", "accelerated", "gd"}
+        The method.
+    uniform : bool
+        Whether every node counts the same, whatever its number of rows.
+    learning_rate, eta0, power_t, momentum
+        Schedule of ``"gd"``.
+    limits : Limits
+        Stopping rules.
+    random_state : RandomState or None
+        Starts the power iteration.
+    coef : ndarray of shape (n_outputs, n_features) or None
+        Where to start; zero, or the least-squares solution, if None.
+    intercept : ndarray of shape (n_outputs,) or None
+        Likewise.
+    """
+
+    loss: Loss
+    penalty: ElasticNet
+    n_features: int
+    n_outputs: int
+    fit_intercept: bool
+    solver: str
+    uniform: bool
+    learning_rate: str
+    eta0: float
+    power_t: float
+    momentum: float
+    limits: Limits
+    random_state: np.random.RandomState | None = None
+    coef: np.ndarray | None = None
+    intercept: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Coefficients for uncentred data, and how they were found.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (n_outputs, n_features)
+        Coefficients.
+    intercept : ndarray of shape (n_outputs,)
+        Intercepts.
+    solver : str
+        The solver that was used.
+    outcomes : list of Outcome
+        One per output.
+    weight : float
+        Sum of the sample weights; number of rows where nodes counted the same.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    solver: str
+    outcomes: list[Outcome]
+    weight: float
+
+
+def choose_solver(
+    solver: str, loss: Loss, penalty: ElasticNet, n_features: int, n_outputs: int
+) -> str:
+    """Return the solver that ``"auto"`` stands for; check that a named one fits.
+
+    Raises
+    ------
+    ValueError
+        If the named solver cannot handle the loss or the penalty.
+    """
+    affordable = n_features <= MAX_STATISTICS
+    if solver == "auto":
+        if affordable and loss.quadratic:
+            return "statistics"
+        if affordable and n_outputs * n_features**2 <= MAX_HESSIAN:
+            return "newton"
+        return "accelerated" if penalty.l1 > 0.0 else "lbfgs"
+    if solver == "statistics" and not loss.quadratic:
+        raise ValueError(
+            "solver='statistics' needs loss='squared_error', whose optimum depends on second "
+            "moments only; use solver='auto' or 'newton' for other losses."
+        )
+    if solver == "lbfgs" and penalty.l1 > 0.0:
+        raise ValueError(
+            "solver='lbfgs' needs a smooth penalty, 'l2' or None; use solver='auto', 'newton' or "
+            "'accelerated' with an L1 penalty."
+        )
+    return solver
+
+
+def solve(rounds: Rounds, task: Task) -> Solution:
+    """Fit a batch of problems, one per output.
+
+    Raises
+    ------
+    ValueError
+        If the weights sum to zero, X holds NaN or infinity, the solver does not fit the problem,
+        or gradient descent diverged.
+    """
+    solver = choose_solver(task.solver, task.loss, task.penalty, task.n_features, task.n_outputs)
+    units = _units(rounds) if task.uniform else None
+    first = rounds.map_reduce(
+        passes.statistics if _needs_products(solver, task) else passes.moments, units
+    )
+    if not first.weight > 0.0:
+        raise ValueError(
+            "The sample weights sum to zero: there is nothing to fit. Give at least one row a "
+            "positive sample_weight."
+        )
+    whole = task
+    task, first, columns = _without_unused(task, first)
+    centred = task.fit_intercept and solver != "gd"
+    frame = Frame.of(first, centred=centred)
+    problems = [Problem(c, task.loss, task.penalty) for c in range(task.n_outputs)]
+    objective = Objective(
+        rounds, problems, frame, fit_intercept=task.fit_intercept, units=units, columns=columns
+    )
+    if solver == "statistics":
+        assert isinstance(first, Statistics)
+        quadratic = statistics.Quadratic.of(first, centred=centred)
+        starts = np.zeros((task.n_outputs, task.n_features)) if task.coef is None else task.coef
+        outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits.tol)
+        if task.limits.report is not None:
+            task.limits.report(
+                progress(
+                    rounds.n_rounds,
+                    [outcome.objective for outcome in outcomes],
+                    [outcome.relative_gap for outcome in outcomes],
+                    [outcome.optimality for outcome in outcomes],
+                )
+            )
+    else:
+        outcomes = minimise(
+            objective, _steps(solver, task, objective, first), _limits(solver, task)
+        )
+    return _solution(solver, objective, whole, outcomes)
+
+
+def _without_unused(task: Task, first: Moments) -> tuple[Task, Moments, np.ndarray | None]:
+    """Leave out the columns that never occur, where that is most of them.
+
+    Hashed text has 2**18 columns, of which a few thousand are used: the others would cost more
+    to send and to add up than the data costs to read.  Their coefficients are zero.
+    """
+    used = np.flatnonzero((first.square > 0.0) | (first.mean != 0.0))
+    if isinstance(first, Statistics) or len(used) > 0.7 * task.n_features:
+        return task, first, None
+    coef = None if task.coef is None else task.coef[:, used]
+    return replace(task, coef=coef, n_features=len(used)), first.take(used), used
+
+
+def _needs_products(solver: str, task: Task) -> bool:
+    if solver in ("statistics", "newton"):
+        return True
+    return solver == "gd" and task.learning_rate == "auto" and task.n_features <= MAX_STATISTICS
+
+
+def _units(rounds: Rounds) -> np.ndarray:
+    n_shards = len(rounds.shard_rows)
+    totals = rounds.map_reduce(passes.shard_weights, n_shards)
+    # A node without weight has no mean, and no say.
+    return np.divide(1.0, totals, out=np.zeros(n_shards), where=totals > 0.0)
+
+
+def _limits(solver: str, task: Task) -> Limits:
+    kink = task.loss.width == 0.0
+    if task.solver != "auto" or kink or not (task.loss.quadratic or solver == "newton"):
+        return task.limits
+    wide_ridge = task.loss.quadratic and solver == "lbfgs"
+    return replace(task.limits, aim=LBFGS_AIM if wide_ridge else AIM)
+
+
+def _steps(solver: str, task: Task, objective: Objective, first: Moments) -> list[Step]:
+    if solver == "gd":
+        return _gd_steps(task, objective, first)
+    if solver == "newton":
+        return _newton_steps(task, objective, first)
+    frame = objective.frame
+    maker = LBFGSStep if solver == "lbfgs" else AcceleratedStep
+    steps: list[Step] = []
+    for number, problem in enumerate(objective.problems):
+        coef, intercept = _start(task, frame, number)
+        width = float(frame.target_spread[number])
+        bend = problem.loss.curvature if not problem.loss.bounded_slope else 1.0
+        scaling = Scaling(frame, bend, problem.penalty, fit_intercept=task.fit_intercept)
+        steps.append(maker(problem, scaling, coef, intercept, width))
+    return steps
+
+
+def _newton_steps(task: Task, objective: Objective, first: Moments) -> list[Step]:
+    assert isinstance(first, Statistics)
+    quadratic = statistics.Quadratic.of(first, centred=task.fit_intercept)
+    coefs, widths = statistics.least_squares(quadratic, objective)
+    steps: list[Step] = []
+    for number, problem in enumerate(objective.problems):
+        coef, intercept = coefs[number], 0.0
+        if task.coef is not None:
+            coef, intercept = _start(task, objective.frame, number)
+        # An exact fit has no residuals to take a width from.
+        width = max(
+            float(widths[number]),
+            problem.loss.margin,
+            1e-9 * float(objective.frame.target_spread[number]),
+        )
+        steps.append(
+            NewtonStep(
+                problem, quadratic.B, coef, intercept, width, fit_intercept=task.fit_intercept
+            )
+        )
+    return steps
+
+
+def _gd_steps(task: Task, objective: Objective, first: Moments) -> list[Step]:
+    frame = objective.frame
+    n_terms = frame.weight if task.uniform else 1.0
+    lipschitz = 1.0
+    if task.learning_rate == "auto":
+        lipschitz = _largest_eigenvalue(objective, first, task.random_state)
+    elif task.learning_rate == "backtracking":
+        lipschitz = max(float(np.max(frame.spread**2, initial=0.0)), 1.0)
+    safe = task.learning_rate in ("auto", "backtracking")
+    steps: list[Step] = []
+    for number, problem in enumerate(objective.problems):
+        coef, intercept = _start(task, frame, number)
+        # With a schedule of the user's own the kink is met by its subgradient, to the letter.
+        width = float(frame.target_spread[number]) if safe else 0.0
+        steps.append(
+            GDStep(
+                problem,
+                coef,
+                intercept,
+                learning_rate=task.learning_rate,
+                eta0=task.eta0,
+                lipschitz=lipschitz,
+                power_t=task.power_t,
+                momentum=task.momentum,
+                n_terms=n_terms,
+                width=width,
+                tol=task.limits.tol,
+            )
+        )
+    return steps
+
+
+def _start(task: Task, frame: Frame, number: int) -> tuple[np.ndarray, float]:
+    if task.coef is None or task.intercept is None:
+        return np.zeros(task.n_features), 0.0
+    coef = task.coef[number]
+    if not task.fit_intercept:
+        return coef, 0.0
+    return coef, frame.centred_intercept(number, coef, float(task.intercept[number]))
+
+
+def _largest_eigenvalue(
+    objective: Objective, first: Moments, random_state: np.random.RandomState | None
+) -> float:
+    """Return the largest eigenvalue of the mean of ``(x, 1)(x, 1)'``, or a little more.
+
+    From the second moments where they are known, by power iteration (a pass each) otherwise.
+    """
+    frame, free = objective.frame, objective.fit_intercept
+    p = len(frame.mean)
+    if isinstance(first, Statistics):
+        matrix = np.zeros((p + 1, p + 1))
+        matrix[:p, :p] = statistics.Quadratic.of(first, centred=False).B
+        if free:
+            matrix[p, :p] = matrix[:p, p] = first.mean
+            matrix[p, p] = 1.0
+        return float(np.linalg.eigvalsh(matrix)[-1])
+    squares = Objective(
+        objective.rounds,
+        [Problem(0, Loss(), ElasticNet())],
+        frame,
+        fit_intercept=free,
+        units=objective.units,
+        columns=objective.columns,
+    )
+
+    def slope(v: np.ndarray) -> np.ndarray:
+        e = squares.evaluate({0: Query(v[:p], float(v[p]) if free else 0.0)})[0]
+        return np.append(e.gradient, e.intercept_gradient)
+
+    v = (random_state or np.random.RandomState(0)).standard_normal(p + 1)
+    v[:p] *= frame.spread
+    at_zero, value = slope(np.zeros(p + 1)), 0.0
+    for _ in range(30):
+        v /= np.linalg.norm(v)
+        v = slope(v) - at_zero
+        before, value = value, float(np.linalg.norm(v))
+        if value <= before * 1.01:
+            break
+    return 1.1 * value  # power iteration comes from below
+
+
+def _solution(solver: str, objective: Objective, task: Task, outcomes: list[Outcome]) -> Solution:
+    coef = np.array([outcome.coef for outcome in outcomes])
+    intercept = np.zeros(len(outcomes))
+    if objective.fit_intercept:
+        intercept[:] = [
+            objective.frame.raw_intercept(problem.column, outcome.coef, outcome.intercept)
+            for problem, outcome in zip(objective.problems, outcomes, strict=True)
+        ]
+    if objective.columns is not None:
+        whole = np.zeros((len(outcomes), task.n_features))
+        whole[:, objective.columns] = coef
+        coef = whole
+    rows = float(sum(objective.rounds.shard_rows))
+    weight = rows if task.uniform else objective.frame.weight
+    return Solution(coef, intercept, solver, outcomes, weight)

@@ -1,0 +1,1 @@
+"""Solvers that keep dual variables beside the rows."""

@@ -1,0 +1,309 @@
+"""Support vectors of all nodes, merged: dual ascent for the hinge.
+
+Every node first solves the problem of its own rows, as if these were a sample of all; the mean of
+the nodes' solutions is feasible.  Then, round by round, the nodes send the rows whose dual
+variables are most in want of a change: those between their bounds, which lie at the margin, those
+that the gradient pulls away from a bound, and those that are held there least.  The driver
+maximises the dual objective over these exactly, with all others fixed, and the nodes go on from
+there.  When they are in want of a change on more rows than can travel, a node also improves its
+other dual variables as if the other nodes stood still, and the driver moves along the sum of
+these proposals as far as is best.
+
+The dual objective rises with every round.  At the optimum hardly more rows lie at the margin than
+there are columns (many columns: some share of the rows); once all of these travel, it is a matter
+of few rounds, whatever the number of nodes.
+
+This is the chunking of B. E. Boser, I. M. Guyon and V. N. Vapnik, *A training algorithm for
+optimal margin classifiers*, COLT 1992, on rows that are spread over nodes; the proposals are those
+of C.-P. Lee and D. Roth, *Distributed box-constrained quadratic optimization for dual linear
+SVM*, ICML 2015.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from dask_dml.objective.margins import MarginProblem
+from dask_dml.rounds.base import Rounds, StateLost
+from dask_dml.solvers.dual.active_set_pass import MergeAsk, MergeBatch, MergeSums, merge_round
+from dask_dml.solvers.dual.box_qp import MAX_COLUMNS, Box, maximise
+
+#: Entries of X that may travel in a round: from each node, the fewer rows of which have the less to
+#: say by themselves; in any case; and at most.
+ENTRIES_OF_NODE, ENTRIES, MOST_ENTRIES = 1e5, 5e5, 3.2e6
+#: Rows that may travel in a round, for each column; at most; and at most where the driver's work
+#: grows with their square.
+ROWS_PER_COLUMN, MOST_ROWS, MOST_WIDE_ROWS = 4, 32768, 8192
+#: Share of all rows that may travel, or three rows for each column.
+SHARE = 0.25
+#: A problem is given up where so many rounds in a row have not closed the gap by this share.
+PATIENCE, PROGRESS = 60, 0.1
+#: Gap below which sums over all rows are not trusted.
+DIGITS = 1e-8
+#: Relative precision of the driver's maximum, and relative to the gap.
+PRECISION, OF_GAP = 1e-5, 1e-2
+
+
+def rows_to_merge(
+    shard_rows: tuple[int, ...], n_features: int, entries: float, n_problems: int
+) -> int:
+    """Return how many rows of a problem travel in one round.
+
+    Parameters
+    ----------
+    shard_rows : tuple of int
+        Rows of each node.
+    n_features : int
+        Columns.
+    entries : float
+        Entries of X that are held.
+    n_problems : int
+        Problems of the batch.
+    """
+    n_rows = sum(shard_rows)
+    each = max(entries / n_rows, 1.0) * n_problems
+    enough = max(ENTRIES, ENTRIES_OF_NODE * len(shard_rows))
+    limit = min(
+        max(enough / each, ROWS_PER_COLUMN * (n_features + 1)),
+        MOST_ENTRIES / each,
+        MOST_ROWS if n_features <= MAX_COLUMNS else MOST_WIDE_ROWS,
+        max(SHARE * n_rows, 3 * n_features + 50),
+    )
+    return int(max(limit, 1))
+
+
+@dataclass(frozen=True)
+class MergeQuery:
+    """Where a problem stands, and what the nodes are to take over.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (n_features,)
+        Coefficients: what the dual variables amount to.
+    intercept : float
+        Intercept likewise.
+    quota : ndarray of int of shape (n_shards,)
+        Rows that a shard may send.
+    share : float
+        Share of the last proposal that is kept.
+    merged : mapping of int to ndarray
+        By shard, new dual variables of the rows that it has sent.
+    """
+
+    coef: np.ndarray
+    intercept: float
+    quota: np.ndarray
+    share: float = 0.0
+    merged: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MergeEvaluation:
+    """The answer to a `MergeQuery`.
+
+    Attributes
+    ----------
+    query : MergeQuery
+        The point.
+    objective, bound : float
+        Objective there, and that of the dual variables.
+    relative_gap : float
+        Their distance relative to the bound.
+    slack : float
+        Zero: nothing is smoothed.
+    found : MergeSums
+        Rows and proposal.
+    """
+
+    query: MergeQuery
+    objective: float
+    bound: float
+    relative_gap: float
+    slack: float
+    found: MergeSums
+
+
+class MergeObjective:
+    """Evaluates problems of a batch, and moves their dual variables, round by round.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The data, and the dual variables beside it.
+    problems : sequence of MarginProblem
+        The batch, with the hinge and an L2 penalty.
+    seed : int, default=0
+        Of the order of the rows.
+    columns : ndarray of shape (n_occurring,) or None, default=None
+        The columns of X that all coefficients are about, where many never occur: only these
+        travel.  None for all.
+    """
+
+    def __init__(
+        self,
+        rounds: Rounds,
+        problems: list[MarginProblem],
+        seed: int = 0,
+        columns: np.ndarray | None = None,
+    ) -> None:
+        self.rounds = rounds
+        self.problems = tuple(problems)
+        self.seed = seed
+        self.columns = columns
+        self._known = False
+
+    def evaluate(self, queries: Mapping[int, MergeQuery]) -> dict[int, MergeEvaluation]:
+        """Answer the queries of several problems in one round; the first takes two."""
+        while True:
+            try:
+                if not self._known:
+                    queries = self._gathered(queries)
+                batch = self._update(queries, gather=False)
+            except StateLost:
+                # The shards that are left have not taken anything over yet.
+                self._known = False
+            else:
+                break
+        return {
+            number: self._evaluation(number, queries[number], found)
+            for number, found in zip(sorted(queries), batch.of, strict=True)
+        }
+
+    def _gathered(self, queries: Mapping[int, MergeQuery]) -> dict[int, MergeQuery]:
+        """Return queries at what the dual variables amount to, whatever has become of them."""
+        batch = self._update(queries, gather=True)
+        self._known = True
+        return {
+            number: MergeQuery(found.move[:-1].copy(), float(found.move[-1]), queries[number].quota)
+            for number, found in zip(sorted(queries), batch.of, strict=True)
+        }
+
+    def _update(self, queries: Mapping[int, MergeQuery], *, gather: bool) -> MergeBatch:
+        numbers = sorted(queries)
+        asked = [queries[number] for number in numbers]
+        chosen = [self.problems[number] for number in numbers]
+        self.seed += 1
+        ask = MergeAsk(
+            numbers=tuple(numbers),
+            label=np.array([problem.label for problem in chosen]),
+            cost=np.array([problem.cost for problem in chosen]),
+            scaling=chosen[0].scaling,
+            coef=np.array([query.coef for query in asked]),
+            intercept=np.array([query.intercept for query in asked]),
+            share=np.array([query.share for query in asked]),
+            merged=tuple(query.merged for query in asked),
+            quota=np.array([query.quota for query in asked]),
+            seed=self.seed,
+            gather=gather,
+            n_rows=sum(self.rounds.shard_rows),
+            columns=self.columns,
+        )
+        batch: MergeBatch = self.rounds.update(merge_round, ask)
+        return batch
+
+    def _evaluation(self, number: int, query: MergeQuery, found: MergeSums) -> MergeEvaluation:
+        penalty = self.problems[number].penalty_value(query.coef, query.intercept)
+        objective, bound = found.target + penalty, found.alpha - penalty
+        gap = max(objective - bound, 0.0) / bound if bound > 0.0 else np.inf
+        return MergeEvaluation(query, objective, bound, gap, 0.0, found)
+
+
+class MergeStep:
+    """Steps of one problem; see `dask_dml.solvers.base.Step`.
+
+    Parameters
+    ----------
+    problem : MarginProblem
+        The problem.
+    n_features : int
+        Coefficients.
+    shard_rows : tuple of int
+        Rows of each shard.
+    limit : int
+        Rows that may travel in a round.
+    tol : float
+        Gap that is aimed at.
+    """
+
+    def __init__(
+        self,
+        problem: MarginProblem,
+        n_features: int,
+        shard_rows: tuple[int, ...],
+        limit: int,
+        tol: float,
+    ) -> None:
+        self.problem = problem
+        self.limit = limit
+        self.current: MergeEvaluation
+        self.n_iter = 0
+        self.stalled = False
+        self.optimality = np.inf
+        self._rows = np.array(shard_rows, float)
+        self._least = min(DIGITS, tol)
+        self._few = ROWS_PER_COLUMN * (n_features + 1)
+        self._waiting, self._mark = 0, np.inf
+        at_first = np.ceil(limit * self._rows / self._rows.sum()).astype(int)
+        self._next: MergeQuery | None = MergeQuery(np.zeros(n_features), 0.0, at_first)
+
+    @property
+    def query(self) -> MergeQuery:
+        """What is to be evaluated next."""
+        if self._next is None:
+            self._next = self._merged(self._last)
+        return self._next
+
+    def tell(self, evaluation: MergeEvaluation) -> None:
+        """Take the answer to ``query``."""
+        first = not hasattr(self, "current")
+        self.n_iter += 0 if first else 1
+        self._last, self._next = evaluation, None
+        if first:
+            self.current = evaluation
+            return
+        best, bound = self.current, max(evaluation.bound, self.current.bound)
+        best = evaluation if evaluation.objective <= best.objective else best
+        gap = (best.objective - bound) / bound if bound > 0.0 else np.inf
+        gap = max(gap, self._least)
+        closed = gap <= (1.0 - PROGRESS) * self._mark
+        self._waiting, self._mark = (0, gap) if closed else (self._waiting + 1, self._mark)
+        self.stalled = self._waiting > PATIENCE
+        self.current = replace(best, bound=bound, relative_gap=gap)
+
+    def _quota(self, unsure: np.ndarray) -> np.ndarray:
+        """Return how many rows each shard may send, by how many it had to send before."""
+        wanted = float(unsure.sum())
+        if wanted >= self.limit:
+            return np.ceil(self.limit * unsure / wanted).astype(int)
+        # Some more go with them: those that are held at a bound least.
+        rest = min(self.limit - wanted, max(wanted, self._few))
+        share = 0.5 * (self._rows / self._rows.sum() + unsure / max(wanted, 1.0))
+        return np.ceil(unsure + rest * share).astype(int)
+
+    def _merged(self, e: MergeEvaluation) -> MergeQuery:
+        """Return the point with the largest dual objective that can be reached."""
+        found, rows = e.found, e.found.rows
+        scaling = self.problem.scaling
+        unit = 1.0 / scaling if scaling > 0.0 else 0.0
+        quota = self._quota(np.array([found.counts[n][1] for n in sorted(found.counts)], float))
+        box = Box(
+            X=rows.X.astype(np.float64),
+            sign=rows.sign,
+            bias=scaling,
+            upper=rows.cost,
+            start=rows.alpha,
+            fixed=np.empty(0),
+            along=np.append(found.move[:-1], unit * found.move[-1]),
+            rise=found.rise,
+        )
+        here = np.append(e.query.coef, unit * e.query.intercept)
+        box = replace(box, fixed=here - box.effect(rows.alpha))
+        gap = min(PRECISION, OF_GAP * self.current.relative_gap)
+        alpha, share = maximise(box, max(gap * abs(e.bound), 1e-300))
+        there = box.fixed + box.effect(alpha) + share * box.along
+        ends = np.cumsum([found.counts[n][0] for n in sorted(found.counts)])
+        merged = dict(zip(sorted(found.counts), np.split(alpha, ends[:-1]), strict=True))
+        return MergeQuery(there[:-1], float(scaling * there[-1]), quota, share, merged)

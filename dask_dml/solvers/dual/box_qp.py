@@ -1,0 +1,350 @@
+"""Exact maximisation of the dual of a support vector machine over a few of its rows.
+
+    max_a  q'a - ||v + Z'a||**2 / 2   where  0 <= a <= c
+
+A row of ``Z`` is a row of the table times its label; the last may be a direction in which many
+other variables move together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+
+from dask_dml.blocks import Matrix, frozen
+from dask_dml.kernels import dual_ascent as kernel
+from dask_dml.solvers.quadratic import solve_smooth
+
+#: Steps of the interior-point method, and passes of the ascent.
+MAX_STEPS, MAX_PASSES = 60, 20
+#: Share of the way to the boundary that a step may go.
+NEARLY = 0.99
+#: Where the central path is joined, relative to the products of slopes and bounds.
+CENTRE = 1.0
+#: Share of what has been gained that may be left.
+ENOUGH = 1e-2
+#: Visits of every row between two solutions of a linear system, and products that these may take.
+N_EPOCHS, MAX_PRODUCTS = 3, 150
+#: Rows on a face up to which its system is solved directly.
+SMALL_FACE = 1000
+#: Columns up to which a matrix of their number squared is made.
+MAX_COLUMNS = 2000
+
+
+@dataclass(frozen=True)
+class Box:
+    """A problem as above.
+
+    Attributes
+    ----------
+    X : ndarray or csr_array of shape (n_rows, n_features)
+        Rows of the table.
+    sign : ndarray of shape (n_rows,)
+        Their labels, -1 and 1.
+    bias : float
+        Value of the intercept's column.
+    upper : ndarray of shape (n_rows,)
+        c.
+    start : ndarray of shape (n_rows,)
+        A feasible point.
+    fixed : ndarray of shape (n_features + 1,)
+        v; the coefficient of the intercept's column is last.
+    along : ndarray of shape (n_features + 1,)
+        A direction in which v may move as well, by a share of it between zero and one.
+    rise : float
+        What the objective's linear part gains by the whole of it.
+    """
+
+    X: Matrix
+    sign: np.ndarray
+    bias: float
+    upper: np.ndarray
+    start: np.ndarray
+    fixed: np.ndarray
+    along: np.ndarray
+    rise: float
+
+    def effect(self, a: np.ndarray) -> np.ndarray:
+        """Return ``Z'a``."""
+        signed = self.sign * a
+        moved: np.ndarray = self.X.T @ signed
+        return np.append(moved, self.bias * signed.sum())
+
+    def values(self, u: np.ndarray) -> np.ndarray:
+        """Return ``Z u``."""
+        values: np.ndarray = self.sign * (self.X @ u[:-1] + self.bias * u[-1])
+        return values
+
+    def gram(self, weights: np.ndarray) -> np.ndarray:
+        """Return ``Z' diag(weights) Z``."""
+        p = self.X.shape[1]
+        total = np.empty((p + 1, p + 1))
+        X = self.X
+        weighted: Matrix
+        if _is_sparse(X):
+            weighted = sp.diags_array(weights) @ X
+            total[:p, :p] = (X.T @ weighted).toarray()
+        else:
+            weighted = weights[:, None] * X
+            total[:p, :p] = X.T @ weighted
+        total[p, :p] = total[:p, p] = self.bias * np.asarray(weighted.sum(axis=0)).ravel()
+        total[p, p] = self.bias**2 * weights.sum()
+        return total
+
+
+def maximise(box: Box, precision: float) -> tuple[np.ndarray, float]:
+    """Return the maximiser.
+
+    Parameters
+    ----------
+    box : Box
+        The problem.
+    precision : float
+        What may be missing to the maximum.
+
+    Returns
+    -------
+    a : ndarray of shape (n_rows,)
+        Variables.
+    share : float
+        How much of the direction to go.
+    """
+    if box.X.shape[1] <= min(MAX_COLUMNS, max(len(box.upper), SMALL_FACE // 2)):
+        a, share, gained = _interior_point(box, precision)
+    else:
+        a, share, gained = box.start, 0.0, 0.0
+    if not gained > 0.0:
+        # No more than rounding is to be had this way.
+        a, share, gained = box.start, _best_share(box), 0.0
+    fixed = box.fixed + share * box.along
+    return _ascend(box, fixed, a, max(precision, ENOUGH * gained)), share
+
+
+def _best_share(box: Box) -> float:
+    """Return how much of the direction to go if nothing else moves."""
+    bend = _square(box.along)
+    slope = box.rise - float(box.along @ (box.fixed + box.effect(box.start)))
+    return min(max(slope / bend, 0.0), 1.0) if bend > 0.0 else 0.0
+
+
+class _Interior:
+    """An interior point: variables, multipliers of their bounds, and the next step.
+
+    The direction is one more variable, scaled so that it is as long as the others are.
+    """
+
+    def __init__(self, box: Box) -> None:
+        length = float(np.sqrt(box.along @ box.along))
+        self.box = box
+        self.unit = 1.0 / length if length > 0.0 else 0.0
+        moves = [length] if length > 0.0 else []
+        self.linear = np.append(np.ones(len(box.upper)), [box.rise * self.unit for _ in moves])
+        self.upper = np.append(box.upper, moves)
+        self.a = np.append(box.start, [0.0 for _ in moves])
+        slope = self.slope()
+        self.least = self.gained
+        # The point of the central path, were the slope to stay as it is.
+        c = self.upper
+        centre = CENTRE * max(float(np.mean(np.abs(slope) * c)), 1e-300)
+        root = np.sqrt((slope * c) ** 2 + 4.0 * centre**2)
+        self.a = 2.0 * centre * c / (slope * c + 2.0 * centre + root)
+        # Kept apart: a difference has no digits left near the bound.
+        self.room = c - self.a
+        self.low, self.high = centre / self.a, centre / self.room
+        self.rounded = self.a
+
+    def effect(self, a: np.ndarray) -> np.ndarray:
+        n = len(self.box.upper)
+        total = self.box.effect(a[:n])
+        return total + (self.unit * a[n]) * self.box.along if len(a) > n else total
+
+    def values(self, u: np.ndarray) -> np.ndarray:
+        values = self.box.values(u)
+        if len(self.upper) == len(values):
+            return values
+        return np.append(values, self.unit * float(self.box.along @ u))
+
+    def slope(self) -> np.ndarray:
+        """Return the gradient of what is minimised, and note what belongs to the point."""
+        self.u = self.box.fixed + self.effect(self.a)
+        slope: np.ndarray = self.values(self.u) - self.linear
+        self.gained = float(self.linear @ self.a) - 0.5 * _square(self.u)
+        # The objective of the primal problem at u, less that of the dual.
+        self.gap = float(self.upper @ np.maximum(-slope, 0.0) + self.a @ slope)
+        return slope
+
+    def gained_at(self, a: np.ndarray) -> float:
+        """Return the objective elsewhere."""
+        return float(self.linear @ a) - 0.5 * _square(self.box.fixed + self.effect(a))
+
+    def gap_at(self, a: np.ndarray) -> float:
+        """Return the gap elsewhere."""
+        slope = self.values(self.box.fixed + self.effect(a)) - self.linear
+        return float(self.upper @ np.maximum(-slope, 0.0) + a @ slope)
+
+    def advance(self) -> bool:
+        """Take Mehrotra's step; return whether there was one."""
+        a, s, low, high = self.a, self.room, self.low, self.high
+        n, n_rows = len(a), len(self.box.upper)
+        residual = self.slope() - low + high
+        weights = 1.0 / (low / a + high / s)
+        matrix = self.box.gram(weights[:n_rows])
+        if n > n_rows:
+            matrix += (weights[-1] * self.unit**2) * np.outer(self.box.along, self.box.along)
+        matrix[np.diag_indices_from(matrix)] += 1.0
+        scale = 1.0 / np.sqrt(np.diagonal(matrix))
+        matrix *= scale * scale[:, None]
+        matrix[np.diag_indices_from(matrix)] += 1e-14
+        try:
+            factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            return False
+
+        def solve(to_low: np.ndarray, to_high: np.ndarray) -> tuple[np.ndarray, ...]:
+            right = to_low / a - to_high / s - residual
+            inner = scale * self.effect(weights * right)
+            move = scale * scipy.linalg.cho_solve(factor, inner, check_finite=False)
+            step = weights * (right - self.values(move))
+            return step, (to_low - low * step) / a, (to_high + high * step) / s
+
+        step, to_low, to_high = solve(-a * low, -s * high)
+        length = _reach(1.0, (a, step), (s, -step), (low, to_low), (high, to_high))
+        mean = (a @ low + s @ high) / (2 * n)
+        aim = (a + length * step) @ (low + length * to_low)
+        aim += (s - length * step) @ (high + length * to_high)
+        centre = mean * min(aim / (2 * n * mean), 1.0) ** 3
+        step, to_low, to_high = solve(
+            centre - a * low - step * to_low, centre - s * high + step * to_high
+        )
+        length = _reach(NEARLY, (a, step), (s, -step), (low, to_low), (high, to_high))
+        if not np.isfinite(length):
+            return False
+        self.a, self.room = a + length * step, s - length * step
+        self.low, self.high = low + length * to_low, high + length * to_high
+        return True
+
+
+def _reach(most: float, *pairs: tuple[np.ndarray, np.ndarray]) -> float:
+    """Return how far all of these can move and stay positive, but no further than once."""
+    fastest = max(float(np.max(-move / value)) for value, move in pairs)
+    return min(1.0, most / fastest) if fastest > 0.0 else 1.0
+
+
+def _interior_point(box: Box, precision: float) -> tuple[np.ndarray, float, float]:
+    """Solve by an interior-point method, whose matrices are of the number of columns.
+
+    M. C. Ferris and T. S. Munson, *Interior-point methods for massive support vector machines*,
+    SIAM Journal on Optimization, 2002.
+    """
+    at, n, norms = _Interior(box), len(box.upper), np.maximum(_norms(box), 1e-300)
+    for _ in range(MAX_STEPS):
+        if not at.advance():
+            break
+        slope = at.slope()
+        enough = max(precision, ENOUGH * (at.gained - at.least))
+        if at.gap > enough:
+            continue
+        # A variable that one step of coordinate ascent would take to its bound belongs there.
+        reach = slope[:n] / norms
+        a = at.a[:n]
+        a = np.where(reach > a, 0.0, np.where(a - reach > box.upper, box.upper, a))
+        at.rounded = np.append(a, at.a[n:])
+        if at.gap_at(at.rounded) <= enough:
+            break
+    a, share = at.rounded[:n], 0.0
+    if len(at.rounded) > n:
+        share = min(max(float(at.unit * at.rounded[n]), 0.0), 1.0)
+    gained = at.gained_at(at.rounded) - at.least
+    return np.clip(a, 0.0, box.upper), share, gained
+
+
+def _norms(box: Box) -> np.ndarray:
+    squares = box.X.multiply(box.X) if _is_sparse(box.X) else box.X**2
+    norms: np.ndarray = np.asarray(squares.sum(axis=1)).ravel() + box.bias**2
+    return norms
+
+
+def _is_sparse(X: Matrix) -> bool:
+    return bool(sp.issparse(X))
+
+
+def _square(u: np.ndarray) -> float:
+    return float(u @ u)
+
+
+def _ascend(box: Box, fixed: np.ndarray, a: np.ndarray, precision: float) -> np.ndarray:
+    """Go on by coordinate ascent, which finds the face, and linear systems on it.
+
+    J. J. More and G. Toraldo, *On the solution of large quadratic programming problems with bound
+    constraints*, SIAM Journal on Optimization, 1991.
+    """
+    X: Matrix = frozen(box.X, np.empty((len(a), 1)), None, ()).X
+    first = None
+    for number in range(MAX_PASSES):
+        u = fixed + box.effect(a)
+        slope = box.values(u) - 1.0
+        value = float(a.sum()) - 0.5 * _square(u)
+        first = value if first is None else first
+        gap = float(box.upper @ np.maximum(-slope, 0.0) + a @ slope)
+        if gap <= max(precision, ENOUGH * (value - first)):
+            break
+        face = np.flatnonzero((a > 0.0) & (a < box.upper))
+        if len(face):
+            move = np.zeros_like(a)
+            move[face] = _solve_on_face(box, face, -slope[face])
+            a = _search(box, fixed, a, move, value)
+        a = _visit(X, box, fixed, a, number)
+    return a
+
+
+def _visit(X: Matrix, box: Box, fixed: np.ndarray, a: np.ndarray, seed: int) -> np.ndarray:
+    """Run some epochs of coordinate ascent."""
+    u = fixed + box.effect(a)
+    a, w, n = a.copy(), np.ascontiguousarray(u[:-1]), len(a)
+    arguments = (
+        box.sign, box.upper, _norms(box), False, box.bias**2, np.ones(len(w)), 1.0, a,
+        np.arange(n), n, N_EPOCHS, np.uint64(2 * seed + 1), w, box.bias * u[-1],
+    )  # fmt: skip
+    if _is_sparse(X):
+        kernel.sparse_epochs(X.data, X.indices, X.indptr, *arguments)
+    else:
+        kernel.dense_epochs(X, *arguments)
+    return a
+
+
+def _solve_on_face(box: Box, face: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve ``Z_F Z_F' d = right``, of many rows about, by conjugate gradients."""
+    X, sign = box.X[face], box.sign[face]
+    if len(face) <= SMALL_FACE:
+        gram = X @ X.T
+        gram = np.asarray(gram.toarray() if _is_sparse(gram) else gram) + box.bias**2
+        return sign * solve_smooth(gram, sign * right, np.zeros(len(face)))
+    XT = X.T.tocsr() if _is_sparse(X) else X.T
+    solution, rest = np.zeros_like(right), right.copy()
+    along, size = rest.copy(), _square(rest)
+    least = 1e-8 * size
+    for _ in range(MAX_PRODUCTS):
+        signed = sign * along
+        image = sign * (X @ (XT @ signed) + box.bias**2 * signed.sum())
+        bend = float(along @ image)
+        if bend <= 0.0 or size <= least:
+            break
+        solution += (size / bend) * along
+        rest -= (size / bend) * image
+        before, size = size, _square(rest)
+        along = rest + (size / before) * along
+    return solution
+
+
+def _search(
+    box: Box, fixed: np.ndarray, a: np.ndarray, move: np.ndarray, value: float
+) -> np.ndarray:
+    """Return the first point on the bent way along a move that is better."""
+    for step in (1.0, 0.5, 0.25, 0.1, 0.03, 0.01):
+        there = np.clip(a + step * move, 0.0, box.upper)
+        if float(there.sum()) - 0.5 * _square(fixed + box.effect(there)) > value:
+            return there
+    return a

@@ -1,0 +1,402 @@
+"""From a description of a support vector machine to coefficients: which solver, from where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dask_dml.blocks import Block
+from dask_dml.objective.margin_evaluation import MarginObjective
+from dask_dml.objective.margins import MarginProblem, MarginQuery
+from dask_dml.objective.penalties import ElasticNet
+from dask_dml.passes.margins import column_squares, spread
+from dask_dml.rounds.base import Rounds, StateLost
+from dask_dml.solvers.base import Limits, Outcome, minimise
+from dask_dml.solvers.dual.active_set import MergeObjective, MergeStep, rows_to_merge
+from dask_dml.solvers.dual.active_set_pass import DualPieces, dual_values
+from dask_dml.solvers.dual.ascent_pass import count_dual_support
+from dask_dml.solvers.dual.descent import DualObjective, DualStep, plan_dual
+from dask_dml.solvers.dual.support import Duals, count_support
+from dask_dml.solvers.margin_newton import (
+    DENSE_COLUMNS,
+    MAX_COLUMNS,
+    MAX_ROWS,
+    SvmNewtonStep,
+)
+from dask_dml.solvers.margin_sample import fetch_sample, sample_share
+
+#: First width of the rounded kink: at coefficients of zero every row lies at its edge.
+FIRST_WIDTH = 2.0
+#: First width where the coefficients of an earlier fit are a good guess.
+WARM_WIDTH = 0.1
+#: First width after a sample, relative to the distance that its optimum is from that of all rows.
+START_WIDTH = 0.4
+#: Visits of its own rows by every node for a start, and the first width after it.
+LOCAL_EPOCHS, LOCAL_WIDTH = 5, 1.0
+#: Share of the columns that may occur for the others to be left out.
+MAX_USED = 0.5
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be fitted, and how.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_classes,)
+        The classes as the blocks hold them.
+    rows : ndarray of shape (n_classes,)
+        Number of rows of each class.
+    cost : ndarray of shape (n_classes,)
+        C times the weight of each class.
+    rest_cost : float
+        C: cost of a row of all other classes together, where there are more than two.
+    squared, l1 : bool
+        Loss and penalty.
+    scaling : float
+        Value of the intercept's column; zero for no intercept, infinite for a free one.
+    n_features : int
+        Columns of X.
+    entries : float
+        Entries of X that are held.
+    weight : float
+        Sum of the sample weights.
+    sparse : bool
+        Whether some block is CSR.
+    open_local : callable
+        Makes rounds over blocks of this process.
+    solver : {"auto", "dual", "newton"}
+        The method.
+    limits : Limits
+        Stopping rules.
+    seed : int
+        Of the rows of a subsample, and of the order in which the dual solver visits rows.
+    coef : ndarray of shape (n_problems, n_features) or None
+        Where to start.
+    intercept : ndarray of shape (n_problems,) or None
+        Likewise.
+    """
+
+    labels: np.ndarray
+    rows: np.ndarray
+    cost: np.ndarray
+    rest_cost: float
+    squared: bool
+    l1: bool
+    scaling: float
+    n_features: int
+    entries: float
+    weight: float
+    sparse: bool
+    open_local: Callable[[list[Block]], Rounds]
+    solver: str
+    limits: Limits
+    seed: int = 0
+    coef: np.ndarray | None = None
+    intercept: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Coefficients, and how they were found.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (n_problems, n_features)
+        Coefficients.
+    intercept : ndarray of shape (n_problems,)
+        Intercepts.
+    solver : str
+        The solver that was used.
+    outcomes : list of Outcome
+        One per problem.
+    n_support : ndarray of shape (n_classes,)
+        Support vectors of each class.
+    duals : Duals or None
+        What makes dual variables of rows; labels are the classes' positions.  None after the
+        dual solver, whose dual variables are no function of the margins.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    solver: str
+    outcomes: list[Outcome]
+    n_support: np.ndarray
+    duals: Duals | None
+
+
+def problems(task: Task) -> list[MarginProblem]:
+    """Return the batch: one problem for two classes, otherwise one for each class."""
+    penalty = ElasticNet(l1=1.0) if task.l1 else ElasticNet(l2=1.0)
+
+    def problem(label: float, rest: float, own: float) -> MarginProblem:
+        return MarginProblem(float(label), (rest, own), task.squared, penalty, task.scaling)
+
+    if len(task.labels) == 2:
+        return [problem(task.labels[1], float(task.cost[0]), float(task.cost[1]))]
+    # As liblinear: a class's weight counts where the class is set apart, not in the rest.
+    return [
+        problem(label, task.rest_cost, float(own))
+        for label, own in zip(task.labels, task.cost, strict=True)
+    ]
+
+
+def choose_solver(task: Task) -> str:
+    """Return the solver that ``"auto"`` stands for; check that a named one fits.
+
+    Raises
+    ------
+    ValueError
+        If the named solver cannot handle the problem.
+    """
+    if task.solver == "dual":
+        if task.l1:
+            raise ValueError(
+                "solver='dual' needs penalty='l2'; use solver='auto' or 'newton' with penalty='l1'."
+            )
+        if np.isinf(task.scaling):
+            raise ValueError(
+                "solver='dual' moves dual variables one by one, which the constraint of an "
+                "unpenalised intercept does not allow; use solver='newton' with "
+                "intercept_scaling=None."
+            )
+        return "dual"
+    # Where columns are many, thousands of rows end up at the hinge's kink, and Newton's steps
+    # get short.
+    wide = task.n_features > MAX_COLUMNS and task.rows.sum() > MAX_ROWS
+    penalised = not task.l1 and np.isfinite(task.scaling)
+    return "dual" if task.solver == "auto" and wide and penalised and not task.squared else "newton"
+
+
+def solve(rounds: Rounds, task: Task) -> Solution:
+    """Fit a batch of problems: one for two classes, one for each of more classes.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The data.
+    task : Task
+        What is to be fitted.
+    """
+    choose_solver(task)
+    task, batch, columns = _prepared(rounds, task)
+    if choose_solver(task) == "dual":
+        return _solve_dual(rounds, task, batch, columns)
+    return _solve_newton(rounds, task, batch, columns)
+
+
+def find_duals(rounds: Rounds, task: Task) -> DualPieces:
+    """Solve by the dual solver, for the sake of its dual variables (hinge only).
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The data.
+    task : Task
+        What is to be fitted.
+    """
+    task, batch, columns = _prepared(rounds, task)
+    labels = np.array([problem.label for problem in batch])
+    while True:
+        _solve_dual(rounds, task, batch, columns)
+        try:
+            pieces: DualPieces = rounds.update(dual_values, labels)
+        except StateLost:
+            continue
+        return pieces
+
+
+def _prepared(rounds: Rounds, task: Task) -> tuple[Task, list[MarginProblem], Columns]:
+    batch = problems(task)
+    squares = None
+    if task.n_features > MAX_COLUMNS:
+        squares = rounds.map_reduce(column_squares) / task.weight
+    task, columns = _without_unused(task, squares)
+    return task, batch, columns
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that occur: hashed text has many that do not, which need not travel.
+
+    Attributes
+    ----------
+    used : ndarray of shape (n_used,) or None
+        The columns that solvers get to see; None for all.
+    squares : ndarray of shape (n_used,) or None
+        Their mean squares, where columns are many.
+    n_features : int
+        Number of all columns.
+    """
+
+    used: np.ndarray | None
+    squares: np.ndarray | None
+    n_features: int
+
+    def spread(self, coef: np.ndarray) -> np.ndarray:
+        """Return coefficients of all columns."""
+        return spread(coef, self.used, self.n_features)
+
+
+def _without_unused(task: Task, squares: np.ndarray | None) -> tuple[Task, Columns]:
+    columns = Columns(None, squares, task.n_features)
+    if squares is None or not task.sparse:
+        return task, columns
+    # They travel with every round.
+    used = np.flatnonzero(squares != 0.0).astype(np.int32)
+    if not 0 < len(used) <= MAX_USED * task.n_features:
+        return task, columns
+    coef = None if task.coef is None else task.coef[:, used]
+    columns = Columns(used, squares[used], task.n_features)
+    return replace(task, coef=coef, n_features=len(used)), columns
+
+
+def _solve_dual(
+    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
+) -> Solution:
+    # The loop takes any objective whose answers suit its steps.
+    objective: Any
+    steps: list[Any]
+    if task.squared:
+        squares = columns.squares
+        if squares is None:
+            squares = rounds.map_reduce(column_squares) / task.weight
+        shape = plan_dual(batch, task.weight * squares, sum(rounds.shard_rows))
+        objective = DualObjective(rounds, batch, shape, task.seed, columns=columns.used)
+        steps = [DualStep(problem, shape) for problem in batch]
+    else:
+        limit = rows_to_merge(rounds.shard_rows, task.n_features, task.entries, len(batch))
+        objective = MergeObjective(rounds, batch, task.seed, columns.used)
+        steps = [
+            MergeStep(problem, task.n_features, rounds.shard_rows, limit, task.limits.tol)
+            for problem in batch
+        ]
+    outcomes = minimise(objective, steps, task.limits)
+    n_support = rounds.update(count_dual_support, task.labels)
+    return Solution(
+        columns.spread(np.array([outcome.coef for outcome in outcomes])),
+        np.array([outcome.intercept for outcome in outcomes]),
+        "dual",
+        outcomes,
+        n_support.astype(np.intp),
+        None,
+    )
+
+
+def _solve_newton(
+    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
+) -> Solution:
+    narrow = task.n_features <= MAX_COLUMNS
+    objective: Any = MarginObjective(rounds, batch, columns.used, remember=narrow)
+    start = _start(rounds, task, batch, columns)
+    n_rows = sum(rounds.shard_rows)
+    n_dense = int(DENSE_COLUMNS / np.sqrt(len(batch)))
+    steps: list[Any] = [
+        SvmNewtonStep(
+            problem, w, float(b), width, task.limits.tol, n_rows, columns.squares, n_dense
+        )
+        for problem, w, b, width in zip(batch, *start, strict=True)
+    ]
+    outcomes = minimise(objective, steps, task.limits)
+    ends = [step.current for step in steps]
+    duals = Duals(
+        coef=columns.spread(np.array([e.query.coef for e in ends])),
+        intercept=np.array([e.query.intercept for e in ends]),
+        label=np.array([problem.label for problem in batch]),
+        cost=np.array([problem.cost for problem in batch]),
+        scale=np.array([e.dual_scale for e in ends]),
+        parameters=np.array(
+            [p.parameters(e.query.width) for p, e in zip(batch, ends, strict=True)]
+        ),
+    )
+    if len(batch) == 1:
+        n_support = np.array(ends[0].counts)
+    else:
+        n_support = rounds.map_reduce(count_support, (duals, task.labels))
+    # From here on classes are named by their positions.
+    positions = np.searchsorted(task.labels, duals.label).astype(np.float64)
+    return Solution(
+        duals.coef,
+        duals.intercept,
+        "newton",
+        outcomes,
+        n_support.astype(np.intp),
+        replace(duals, label=positions),
+    )
+
+
+#: Where the problems begin: coefficients, intercepts, and widths of the rounded kink.
+_Start = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _start(rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns) -> _Start:
+    if task.coef is not None and task.intercept is not None:
+        return task.coef, task.intercept, np.full(len(batch), WARM_WIDTH)
+    if task.n_features > MAX_COLUMNS and not task.l1:
+        shape = np.ones(task.n_features + 1)
+        local = DualObjective(rounds, batch, shape, task.seed, LOCAL_EPOCHS, columns.used)
+        found = local.local_solutions()
+        coef = np.ascontiguousarray(found[:, :-1])
+        intercept = found[:, -1] if task.scaling > 0.0 else np.zeros(len(batch))
+        width = np.full(len(batch), LOCAL_WIDTH)
+        if not task.squared:
+            width[_worse_than_zero(rounds, batch, coef, intercept, columns)] = FIRST_WIDTH
+        return coef, intercept, width
+    n_rows = sum(rounds.shard_rows)
+    share = sample_share(n_rows, task.n_features, task.entries / n_rows)
+    if share > 0.0 and task.n_features <= MAX_COLUMNS:
+        return _sample_start(rounds, task, batch, columns, share)
+    zero = np.zeros((len(batch), task.n_features)), np.zeros(len(batch))
+    return *zero, np.full(len(batch), FIRST_WIDTH)
+
+
+def _worse_than_zero(
+    rounds: Rounds,
+    batch: list[MarginProblem],
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    columns: Columns,
+) -> list[int]:
+    """Return the problems whose start is none, as where C is large; it is set to zero."""
+    objective = MarginObjective(rounds, batch, columns.used)
+
+    def values(points: list[MarginQuery]) -> list[float]:
+        found: Any = objective.evaluate(dict(enumerate(points)))
+        return [found[number].objective for number in range(len(batch))]
+
+    zero = np.zeros(coef.shape[1])
+    there = values([MarginQuery(w, float(b), 0.0) for w, b in zip(coef, intercept, strict=True)])
+    nowhere = values([MarginQuery(zero, 0.0, 0.0)] * len(batch))
+    worse = [n for n in range(len(batch)) if not there[n] < nowhere[n]]
+    coef[worse], intercept[worse] = 0.0, 0.0
+    return worse
+
+
+def _sample_start(
+    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns, share: float
+) -> _Start:
+    """Return the solution of a sample, in which every row counts for several."""
+    blocks = fetch_sample(rounds, share, task.seed)
+    n_rows = sum(block.n_rows for block in blocks)
+    # Closer to the sample's optimum than it is to that of all rows is of no use.
+    noise = (task.n_features + 1) / n_rows
+    tol = max(0.1 * noise, task.limits.tol)
+    factor = sum(rounds.shard_rows) / n_rows
+    smaller = [replace(p, cost=(factor * p.cost[0], factor * p.cost[1])) for p in batch]
+    with task.open_local(blocks) as local:
+        objective: Any = MarginObjective(local, smaller, columns.used)
+        steps: list[Any] = [
+            SvmNewtonStep(p, np.zeros(task.n_features), 0.0, FIRST_WIDTH, tol, n_rows)
+            for p in smaller
+        ]
+        limits = replace(task.limits, tol=tol, report=None, max_iter=50)
+        outcomes = minimise(objective, steps, limits)
+    width = min(max(START_WIDTH * np.sqrt(noise), 1e-3), FIRST_WIDTH)
+    return (
+        np.array([outcome.coef for outcome in outcomes]),
+        np.array([outcome.intercept for outcome in outcomes]),
+        np.full(len(batch), width),
+    )

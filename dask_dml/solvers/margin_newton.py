@@ -1,0 +1,448 @@
+"""Newton's method for linear support vector machines, with a line search that costs no pass.
+
+S. S. Keerthi and D. DeCoste, *A modified finite Newton method for fast solution of large scale
+linear SVMs*, Journal of Machine Learning Research 6 (2005); for the hinge, which has a kink,
+O. Chapelle, *Training a support vector machine in the primal*, Neural Computation 19 (2007),
+with the width of the rounded kink taken down as the smoothed problem gets solved.  With an L1
+penalty the quadratic model keeps it (proximal Newton; Lee, Sun and Saunders, 2014) over a
+working set of columns.  Where columns are many, the system is solved by conjugate gradients, a
+pass for each product with the Hessian.
+
+Every pass evaluates the whole step *and* the loss at some fractions of it, so that a line search
+is a by-product; only where the whole step is a bad one does a second pass follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Literal
+
+import numpy as np
+
+from dask_dml.objective.margins import (
+    STEPS,
+    MarginEvaluation,
+    MarginProblem,
+    MarginQuery,
+    Product,
+    ProductQuery,
+)
+from dask_dml.passes.products import WindowRows
+from dask_dml.solvers.base import Continuation
+from dask_dml.solvers.margin_systems import (
+    ConjugateGradients,
+    Preconditioner,
+    best_step,
+    between,
+    hessian_of,
+    needs_no_search,
+    objective_along,
+    secant,
+    smoothed,
+    step_by_rows,
+    working_set,
+)
+from dask_dml.solvers.quadratic import minimise_quadratic, solve_smooth, symmetric
+
+#: Columns up to which a Hessian is formed.
+MAX_COLUMNS = 2000
+#: Rows for each column that a Hessian is made of where there are more: enough for a step that
+#: leaves some percent of the distance, at a fraction of the work.
+HESSIAN_ROWS = 30
+#: The same, and rows of the data for each column and each row of the Hessian, where a Hessian
+#: serves several steps.
+LASTING_ROWS, LASTING_WORK = 240, 8
+#: Share of the distance to the optimum below which a step needs no better Hessian.
+GOOD_STEP = 0.1
+#: Multiplications that a Hessian may cost in any case.
+HESSIAN_WORK = 5e7
+#: Rows with a curvature up to which they are fetched where columns are many, and where conjugate
+#: gradients do not get there.
+MAX_ROWS, MERGED_ROWS = 3000, 6000
+#: Products with the Hessian that one step may cost.
+MAX_PRODUCTS = 100
+#: Columns for which the preconditioner is exact, of all problems together.
+DENSE_COLUMNS = 300
+#: Share of the squared residual that conjugate gradients may leave.
+FORCING = 0.05
+#: Share of the best decrease along the line that a step must bring.
+GOOD_ENOUGH = 0.3
+
+_Asked = MarginQuery | ProductQuery
+_Told = MarginEvaluation | Product | WindowRows
+_NO_COLUMNS = np.empty(0, np.intp)
+
+
+class SvmNewtonStep:
+    """Steps of one problem; see `dask_dml.solvers.base.Step`.
+
+    Parameters
+    ----------
+    problem : MarginProblem
+        The problem.
+    coef : ndarray of shape (n_features,)
+        Starting point.
+    intercept : float
+        Starting point.
+    width : float
+        First width of the rounded kink.
+    tol : float
+        Relative gap that is aimed at.
+    n_rows : int
+        Number of rows of the data.
+    squares : ndarray of shape (n_features,) or None
+        Mean squares of the columns, which conjugate gradients are preconditioned by.
+    n_dense : int
+        Columns for which the preconditioner is exact.
+    """
+
+    def __init__(
+        self,
+        problem: MarginProblem,
+        coef: np.ndarray,
+        intercept: float,
+        width: float,
+        tol: float,
+        n_rows: int,
+        squares: np.ndarray | None = None,
+        n_dense: int = DENSE_COLUMNS,
+        looks: bool = True,
+    ) -> None:
+        self._squares = np.zeros(len(coef)) if squares is None else squares
+        self.n_rows, self.n_columns = n_rows, len(coef)
+        self.problem = problem
+        self.tol = tol
+        self.n_iter = 0
+        self.stalled = False
+        self.optimality = np.inf
+        self.current: MarginEvaluation
+        # The squared hinge has no kink: its only width is infinite.
+        self.continuation = Continuation(np.inf if problem.squared else 0.0, width)
+        self._precise = False
+        # What the last step was to gain.
+        self._expected = np.inf
+        self._best_gap, self._n_worse = np.inf, 0
+        self._damping = 0.0
+        # Whether to look at the loss along the whole step, which a pass does for half its price.
+        self._looks = looks
+        self._metric: np.ndarray | None = None
+        # The squared hinge bends alike at all points near the optimum.
+        self._lasts = problem.squared and not problem.l1 and len(coef) <= MAX_COLUMNS
+        self._bent = np.empty((0, 0))
+        self._keeps = False
+        # Whether conjugate gradients have come to their limit.
+        self._hard = False
+        self._wide = len(coef) > MAX_COLUMNS
+        # Those of the Hessian: none is all of them.
+        self._columns = _NO_COLUMNS
+        if self._wide and not problem.l1:
+            self._columns = np.sort(np.argpartition(self._squares, -n_dense)[-n_dense:])
+        self._script = self._run(coef, intercept)
+        self.query: _Asked = next(self._script)
+
+    def tell(self, answer: _Told) -> None:
+        """Take the answer to ``query`` and set the next one."""
+        if isinstance(answer, MarginEvaluation) and not hasattr(self, "current"):
+            self.current = answer
+        self.query = self._script.send(answer)
+
+    def _run(self, coef: np.ndarray, intercept: float) -> Generator[_Asked, Any, None]:
+        e = yield MarginQuery(
+            coef,
+            intercept,
+            self._width,
+            hessian=self._forms_hessian,
+            stride=self._stride(None),
+            columns=self._columns,
+        )
+        if self.problem.l1 and self._wide:
+            self._columns = working_set(e.query.coef, e.gradient, MAX_COLUMNS)
+            e = yield MarginQuery(
+                coef,
+                intercept,
+                self._width,
+                hessian=True,
+                stride=self._stride(e),
+                columns=self._columns,
+            )
+        while True:
+            self.current = e
+            narrowed = self._narrow(e)
+            move = yield from self._direction(e)
+            if self._wide:
+                # Half the digits are half the way to the workers; the point is made of these.
+                move = move.astype(np.float32).astype(np.float64)
+            self._expected = predicted = self._predicted(e, move)
+            self._precise = predicted <= 1e-9 * abs(e.objective)
+            if not narrowed and self._is_exhausted(e, predicted):
+                if not self.continuation.narrow(0.0, np.inf):
+                    self.stalled = True
+                    yield self.query
+                move = np.zeros_like(move)
+            before, e = e, (yield from self._search(e, move))
+            self._adapt(before, e)
+            self.n_iter += 1
+
+    def _is_exhausted(self, e: MarginEvaluation, predicted: float) -> bool:
+        """Return whether rounding hides all that could be gained at this width."""
+        if predicted > 1e-13 * abs(e.objective):
+            return False
+        self._n_worse = 0 if e.gap < self._best_gap else self._n_worse + 1
+        self._best_gap = min(e.gap, self._best_gap)
+        return self._n_worse >= 3
+
+    def _adapt(self, before: MarginEvaluation, e: MarginEvaluation) -> None:
+        """Trust the Hessian of few rows less where the step had to be cut."""
+        self._looks = e.query.step < 1.0
+        many = self._n_bent(e) >= HESSIAN_ROWS * (self.n_columns + 1)
+        self._keeps = self._lasts and many and e.gap <= GOOD_STEP * before.gap
+        if e.hessian is None:
+            a, b = before.query, e.query
+            step = np.append(b.coef - a.coef, b.intercept - a.intercept)
+            bends = np.append(e.gradient - before.gradient, 0.0)
+            bends[-1] = e.intercept_gradient - before.intercept_gradient
+            self._bent = secant(self._bent, step, bends)
+        if e.query.step < 0.3:
+            self._damping = min(max(4.0 * self._damping, 0.5), 10.0)
+        else:
+            self._damping *= 0.2
+
+    @property
+    def _width(self) -> float:
+        return self.continuation.width
+
+    @property
+    def _forms_hessian(self) -> bool:
+        return not (self._wide and self.problem.l1)
+
+    def _stride(self, e: MarginEvaluation | None) -> int:
+        """Return how many rows one row may stand for in the next Hessian."""
+        n_bent = float(self.n_rows)
+        if e is None:
+            # Nothing is known yet: of standardised margins about this share is in the window.
+            n_bent *= min(0.3 * self._width, 1.0)
+        else:
+            n_bent = self._n_bent(e)
+            if not self.problem.squared:
+                n_bent *= min(self._width / e.query.width, 1.0)
+        n_columns = len(self._columns) or self.n_columns
+        enough = max(HESSIAN_ROWS * (n_columns + 1), HESSIAN_WORK / (n_columns + 1) ** 2)
+        if self._lasts:
+            lasting = min(LASTING_ROWS * (n_columns + 1), LASTING_WORK * self.n_rows / n_columns)
+            enough = max(enough, lasting)
+        exact = self._precise and (self.problem.l1 or not self._wide)
+        return 1 if exact else max(1, int(n_bent / enough))
+
+    # The width
+
+    def _narrow(self, e: MarginEvaluation) -> bool:
+        """Narrow the window once the smoothed problem is solved better than the width costs."""
+        # A gap whose dual variables had to be scaled down does not tell width and distance apart.
+        unclear = self._wide or max(e.dual_scale) < 0.9
+        if self.problem.squared or (unclear and self._expected > e.slack):
+            return False
+        # The slack falls about with the square of the width: aim at a third of the tolerance.
+        wanted = 0.3 * self.tol * max(e.objective, 1e-300)
+        factor = np.sqrt(wanted / e.slack) if e.slack > 0.0 else 1.0
+        # Where columns are many, so are the rows that end up at the kink, and all have to follow.
+        settled = e.query.step == 1.0 and self._expected < 0.1 * e.slack
+        least = (0.2 if settled else 0.35) if self._wide else 0.1
+        self.continuation.factor = float(np.clip(factor, least, 0.5))
+        return self.continuation.narrow(e.gap - e.slack, e.slack)
+
+    # The direction
+
+    def _slope(self, e: MarginEvaluation) -> np.ndarray:
+        """Return the gradient of loss and smooth penalty, intercept last."""
+        coef, intercept = e.query.coef, e.query.intercept
+        slope = np.append(e.gradient, e.intercept_gradient)
+        if not self.problem.l1:
+            slope += np.append(coef, intercept) * self._ridge(len(coef))
+        return slope
+
+    def _ridge(self, n_columns: int) -> np.ndarray:
+        """Return the weights of the penalty, coordinate by coordinate, intercept last."""
+        scaling = self.problem.scaling
+        power = 1 if self.problem.l1 else 2
+        return np.append(np.ones(n_columns), 0.0 if scaling == 0.0 else scaling**-power)
+
+    def _direction(self, e: MarginEvaluation) -> Generator[_Asked, Any, np.ndarray]:
+        if self.problem.l1:
+            return self._proximal_direction(e)
+        most = MERGED_ROWS if self._hard else MAX_ROWS
+        if self._wide and self._n_bent(e) <= most:
+            return self._direction_by_rows(e, (yield self._product(e, "rows")))
+        if self._wide:
+            return (yield from self._conjugate_gradients(e))
+        return self._newton_direction(e)
+
+    def _newton_direction(self, e: MarginEvaluation) -> np.ndarray:
+        slope, p = self._slope(e), len(e.query.coef)
+        if e.hessian is not None:
+            self._bent = symmetric(e.hessian[:-1, :-1])
+        H, ridge = self._bent.copy(), self._ridge(p)
+        narrower = self._narrower(e)
+        if narrower > 1.0:
+            z = np.append(e.query.coef, e.query.intercept)
+            slope -= (narrower - 1.0) * (hessian_of(e)[-1, :-1] - H @ z)
+        H[p, p] = self._intercept_bend(e)
+        self._learn_metric(e, H)
+        H *= narrower
+        if self._damping > 0.0 and self._metric is not None:
+            H += self._damping * self._metric
+        if self.problem.scaling == 0.0:
+            return np.append(-solve_smooth(H[:p, :p], slope[:p], ridge[:p]), 0.0)
+        return -solve_smooth(H, slope, ridge)
+
+    def _learn_metric(self, e: MarginEvaluation, H: np.ndarray) -> None:
+        n_bent = e.bend * e.query.width / max(self.problem.cost)
+        if not self.problem.squared and n_bent >= 3 * len(H):
+            self._metric = H.copy()
+
+    def _intercept_bend(self, e: MarginEvaluation) -> float:
+        # A free intercept with no row in the window would not be held by anything.
+        return max(e.bend, 1e-2 * max(self.problem.cost)) if self.problem.free else e.bend
+
+    def _proximal_direction(self, e: MarginEvaluation) -> np.ndarray:
+        p = len(e.query.coef)
+        columns = self._columns if self._wide else np.arange(p)
+        H = symmetric(hessian_of(e)[:-1, :-1])
+        # Columns that are the same leave the model without a unique minimiser.
+        H[np.diag_indices_from(H)] *= 1.0 + 1e-10
+        l1 = self._ridge(len(columns))
+        slope = self._slope(e)
+        at = np.append(columns, p)
+        if self.problem.scaling == 0.0:
+            H, l1, at = H[:-1, :-1], l1[:-1], at[:-1]
+        elif self.problem.free:
+            H[-1, -1] = self._intercept_bend(e)
+        z = np.append(e.query.coef, e.query.intercept)
+        linear = H @ z[at] - slope[at]
+        move = np.zeros(p + 1)
+        move[at] = minimise_quadratic(H, linear, l1, np.zeros(len(at)), z[at]) - z[at]
+        return move
+
+    def _n_bent(self, e: MarginEvaluation) -> float:
+        """Return how many rows have a curvature, about."""
+        scale = self.problem.parameters(e.query.width)[2]
+        return e.bend / (scale * max(self.problem.cost))
+
+    def _direction_by_rows(self, e: MarginEvaluation, rows: WindowRows) -> np.ndarray:
+        ridge = self._ridge(len(e.query.coef))
+        if self.problem.free:
+            ridge[-1] = 1e-6 * self._intercept_bend(e)
+        intercept = 0.0 if self.problem.scaling == 0.0 else 1.0
+        ridge += self._damping * self._like_all_rows(e, ridge)
+        return step_by_rows(self._slope(e), ridge, rows, self._narrower(e), intercept)
+
+    def _like_all_rows(self, e: MarginEvaluation, ridge: np.ndarray) -> np.ndarray:
+        """Return the Hessian's diagonal as if the rows in the window were like all others."""
+        return ridge + self._narrower(e) * e.bend * np.append(self._squares, 1.0)
+
+    def _conjugate_gradients(self, e: MarginEvaluation) -> Generator[_Asked, Any, np.ndarray]:
+        narrower = self._narrower(e)
+        slope, ridge = self._slope(e), self._ridge(len(e.query.coef))
+        if narrower > 1.0:
+            pull = yield self._product(e, "pull")
+            slope -= (narrower - 1.0) * np.append(pull.vector, pull.intercept)
+        block = narrower * hessian_of(e)[:-1, :-1]
+        if self.problem.free:
+            block[-1, -1] = max(block[-1, -1], narrower * self._intercept_bend(e))
+        diagonal = self._like_all_rows(e, ridge)
+        if self._damping > 0.0 and not self.problem.squared:
+            ridge = ridge + self._damping * diagonal
+            diagonal = (1.0 + self._damping) * diagonal
+        if self.problem.scaling == 0.0:
+            slope[-1], block[-1], diagonal[-1], ridge[-1] = 0.0, 0.0, 1.0, 1.0
+        precondition = Preconditioner(diagonal, self._columns, block, ridge)
+        # Half the squared slope is what a point that is not optimal adds to the gap.
+        enough = 0.4 * self.tol * abs(e.objective)
+        system = ConjugateGradients(-slope, precondition, FORCING, enough, MAX_PRODUCTS)
+        while system.vector is not None:
+            told = yield self._product(e, "product", system.vector)
+            image = narrower * np.append(told.vector, told.intercept).astype(np.float64)
+            if self.problem.scaling == 0.0:
+                image[-1] = 0.0
+            system.tell(image + ridge * system.vector)
+        self._hard = self._hard or system.left <= 0
+        return system.solution
+
+    def _product(
+        self,
+        e: MarginEvaluation,
+        kind: Literal["product", "pull", "rows"],
+        vector: np.ndarray | None = None,
+    ) -> ProductQuery:
+        q = e.query
+        if vector is None:
+            return ProductQuery(q.coef, q.intercept, q.width, self.n_iter, kind)
+        move, last = vector[:-1], float(vector[-1])
+        return ProductQuery(q.coef, q.intercept, q.width, self.n_iter, kind, move, last)
+
+    def _narrower(self, e: MarginEvaluation) -> float:
+        """Return by how much the window has been narrowed since the evaluation.
+
+        The rows inside it are to stay there with the same dual variables: the model is that of
+        the narrower window with the rows of the wider one.
+        """
+        return 1.0 if self.problem.squared else e.query.width / self._width
+
+    def _predicted(self, e: MarginEvaluation, move: np.ndarray) -> float:
+        """Return how much the model gains, about."""
+        coef, intercept = e.query.coef, e.query.intercept
+        first = float(self._slope(e) @ move)
+        if self.problem.l1:
+            p = len(coef)
+            after = self.problem.penalty_value(coef + move[:p], intercept + float(move[p]))
+            first += after - self.problem.penalty_value(coef, intercept)
+        return -0.5 * first
+
+    # The line search
+
+    def _search(
+        self, e: MarginEvaluation, move: np.ndarray
+    ) -> Generator[_Asked, Any, MarginEvaluation]:
+        """Go along the move; the point is the first whose pass finds it good enough."""
+        p, step = len(e.query.coef), 1.0
+        ridge = self._ridge(p)
+        start, start_intercept = e.query.coef, e.query.intercept
+        if self.problem.l1 and self._wide:
+            self._columns = np.union1d(
+                working_set(e.query.coef, e.gradient, MAX_COLUMNS), np.flatnonzero(start + move[:p])
+            )
+        # The slope there is known at the width of the last evaluation only.
+        looks = self._looks or self.problem.l1 or self._width != e.query.width
+        for _ in range(30):
+            trial = yield MarginQuery(
+                start + step * move[:p],
+                start_intercept + step * float(move[p]),
+                self._width,
+                move[:p] if looks else None,
+                float(move[p]) if looks else 0.0,
+                step,
+                hessian=not self._keeps,
+                stride=self._stride(e),
+                columns=self._columns,
+            )
+            if not looks:
+                ends = float(self._slope(e) @ move), float(self._slope(trial) @ move)
+                gain = smoothed(self.problem, e) - smoothed(self.problem, trial)
+                if needs_no_search(ends, gain, trial.objective, GOOD_ENOUGH):
+                    break
+                looks = True
+                step *= between(*ends)
+                continue
+            values, slopes = objective_along(
+                np.append(start, start_intercept), move, step, trial.line, ridge, l1=self.problem.l1
+            )
+            whole = int(np.flatnonzero(STEPS == 1.0)[0])
+            best = int(np.argmin(values))
+            gain, possible = values[0] - values[whole], values[0] - values[best]
+            if gain >= GOOD_ENOUGH * possible and gain >= 0.0:
+                break
+            if possible <= 1e-13 * abs(values[0]) and abs(gain) <= 1e-13 * abs(values[0]):
+                break
+            step *= best_step(slopes)
+            if step < 1e-14:
+                break
+        return trial

@@ -1,0 +1,277 @@
+"""Pieces of the Newton step of a support vector machine that need no state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+
+from dask_dml.objective.margins import STEPS, MarginEvaluation, MarginProblem
+from dask_dml.passes.products import WindowRows
+from dask_dml.solvers.quadratic import solve_smooth, symmetric
+
+
+def step_by_rows(
+    slope: np.ndarray, ridge: np.ndarray, rows: WindowRows, narrower: float, intercept: float
+) -> np.ndarray:
+    """Return the Newton step from a system of as many equations as rows have a curvature.
+
+    By the identity of Woodbury: the inverse of ``R + X'DX`` takes no more than that of
+    ``1/D + X R^-1 X'`` where ``R`` is diagonal.
+
+    Parameters
+    ----------
+    slope : ndarray of shape (n_features + 1,)
+        Gradient of loss and penalty, intercept last.
+    ridge : ndarray of shape (n_features + 1,)
+        R, the curvature of the penalty.
+    rows : WindowRows
+        X, D and the rows' residuals.
+    narrower : float
+        By how much the window of the hinge has been narrowed since.
+    intercept : float
+        One if there is an intercept, zero if not.
+
+    Returns
+    -------
+    step : ndarray of shape (n_features + 1,)
+    """
+    X, bend = rows.X, rows.bend
+    slope, ridge = slope.copy(), ridge.copy()
+    if narrower > 1.0:
+        pull = bend * rows.residual
+        slope -= (narrower - 1.0) * np.append(X.T @ pull, intercept * pull.sum())
+    if intercept == 0.0:
+        slope[-1], ridge[-1] = 0.0, 1.0
+    step = -slope / ridge
+    if len(bend):
+        scaled = X / np.sqrt(ridge[:-1]) if np.any(ridge[:-1] != 1.0) else X
+        gram = scaled @ scaled.T
+        gram = np.asarray(gram.toarray() if hasattr(gram, "toarray") else gram, np.float64)
+        gram += intercept / ridge[-1]
+        right = X @ step[:-1] + intercept * step[-1]
+        weights = solve_smooth(gram, right, 1.0 / (narrower * bend))
+        step -= np.append(X.T @ weights, intercept * weights.sum()) / ridge
+    return step
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the product of two long vectors, without the threads of BLAS.
+
+    These are woken for some microseconds of work, and on a busy machine waited for.
+    """
+    return float(np.einsum("i,i->", a, b))
+
+
+class Preconditioner:
+    """Approximates the inverse of a Hessian too large to be formed.
+
+    It is exact for the columns with the largest squares (the words that every text has), whose
+    block of the Hessian is given, and diagonal for the others.
+
+    Parameters
+    ----------
+    diagonal : ndarray of shape (n_features + 1,)
+        Diagonal of the Hessian, about; the intercept is last.
+    columns : ndarray of shape (n_columns,)
+        The columns of the block.
+    block : ndarray of shape (n_columns + 1, n_columns + 1)
+        Lower triangle of the loss's part of the Hessian for these columns and the intercept.
+    ridge : ndarray of shape (n_features + 1,)
+        The penalty's part, a diagonal.
+    """
+
+    def __init__(
+        self, diagonal: np.ndarray, columns: np.ndarray, block: np.ndarray, ridge: np.ndarray
+    ) -> None:
+        self.inverse = 1.0 / diagonal
+        self.at = np.append(columns, len(diagonal) - 1)
+        matrix = symmetric(block)
+        at = np.diag_indices_from(matrix)
+        # Columns that are the same leave a free intercept, or a weak ridge, to rounding.
+        matrix[at] = (1.0 + 1e-10) * matrix[at] + ridge[self.at]
+        self.factor = scipy.linalg.cho_factor(
+            matrix, lower=True, overwrite_a=True, check_finite=False
+        )
+
+    def __call__(self, vector: np.ndarray) -> np.ndarray:
+        """Return the product with the inverse."""
+        product = self.inverse * vector
+        product[self.at] = scipy.linalg.cho_solve(self.factor, vector[self.at], check_finite=False)
+        return product
+
+
+class ConjugateGradients:
+    """Solves a system by products of its matrix with vectors, which somebody else computes.
+
+    Parameters
+    ----------
+    right : ndarray of shape (n,)
+        Right-hand side.
+    precondition : callable
+        Approximates the product with the matrix's inverse.
+    forcing : float
+        Share of the squared residual, as preconditioned, that may be left.
+    enough : float
+        Squared residual that may be left in any case.
+    max_products : int
+        Products after which to stop in any case.
+
+    Attributes
+    ----------
+    vector : ndarray of float32 of shape (n,) or None
+        What the matrix is to be multiplied with next; None at the end.  An inexact step needs no
+        more digits, and half of them cost half the time on the way to the workers.
+    solution : ndarray of shape (n,)
+        Of the system, as far as it has been solved.
+    left : int
+        Products that are left.
+    """
+
+    def __init__(
+        self,
+        right: np.ndarray,
+        precondition: Callable[[np.ndarray], np.ndarray],
+        forcing: float,
+        enough: float,
+        max_products: int,
+    ) -> None:
+        self.solution = np.zeros_like(right)
+        self.vector: np.ndarray | None = None
+        self._rest = right.copy()
+        self._precondition = precondition
+        self.left = max_products
+        along = precondition(right)
+        self._size = dot(right, along)
+        self._least, self._enough = forcing * self._size, enough
+        if self._size > 0.0:
+            self.vector = along.astype(np.float32)
+
+    def tell(self, image: np.ndarray) -> None:
+        """Take the product with ``vector`` and set the next one."""
+        assert self.vector is not None
+        along = self.vector.astype(np.float64)
+        bend = dot(along, image)
+        self.left -= 1
+        if bend <= 0.0:
+            self.vector = None
+            return
+        # The vector has been rounded: the residual is at a right angle to it only about.
+        length = dot(along, self._rest) / bend
+        self.solution += length * along
+        self._rest -= length * image
+        towards = self._precondition(self._rest)
+        before, self._size = self._size, dot(self._rest, towards)
+        done = self._size <= self._least or dot(self._rest, self._rest) <= self._enough
+        if done or self.left <= 0:
+            self.vector = None
+            return
+        self.vector = (towards + (self._size / before) * along).astype(np.float32)
+
+
+def best_step(rates: np.ndarray) -> float:
+    """Return where the line search's function has its minimum, as a fraction of the step.
+
+    The rate of change is monotone, and piecewise linear where the loss is smoothed: its root
+    lies between two of the steps.
+    """
+    right = int(np.argmax(rates > 0.0)) if np.any(rates > 0.0) else len(STEPS) - 1
+    if right == 0:
+        return float(0.1 * STEPS[1])
+    left = right - 1
+    low, high = rates[left], rates[right]
+    share = low / (low - high) if high > low and low < 0.0 < high else 1.0
+    return float(STEPS[left] + min(max(share, 1e-3), 1.0) * (STEPS[right] - STEPS[left]))
+
+
+def between(first: float, last: float) -> float:
+    """Return where a rate of change is zero, as a fraction of the step, from those at its ends."""
+    if first >= 0.0:
+        return 0.1
+    return min(max(first / (first - last), 0.1), 1.0) if last > 0.0 else 1.0
+
+
+def secant(H: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Return a Hessian that agrees with how much the gradient has changed along a step.
+
+    The update of Broyden, Fletcher, Goldfarb and Shanno.
+    """
+    image = H @ step
+    old, new = float(step @ image), float(step @ change)
+    if not (old > 0.0 and new > 0.0):
+        return H
+    return H - np.outer(image, image / old) + np.outer(change, change / new)
+
+
+def objective_along(
+    start: np.ndarray,
+    move: np.ndarray,
+    step: float,
+    line: np.ndarray,
+    ridge: np.ndarray,
+    *,
+    l1: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return smoothed objective and its rate of change at `STEPS` of a trial step.
+
+    Parameters
+    ----------
+    start, move : ndarray of shape (n_features + 1,)
+        Where the search begins, and its direction.
+    step : float
+        The trial's part of the move.
+    line : ndarray of shape (n_steps, 2)
+        Smoothed loss and its rate of change along the move.
+    ridge : ndarray of shape (n_features + 1,)
+        Weights of the penalty.
+    l1 : bool
+        Whether it is of the absolute values.
+    """
+    values, rates = line[:, 0].copy(), line[:, 1] * step
+    at = STEPS * step
+    if l1:
+        for j, fraction in enumerate(at):
+            z = start + fraction * move
+            values[j] += float(ridge @ np.abs(z))
+            rates[j] += step * float((ridge * np.sign(z)) @ move)
+        return values, rates
+    weighted = ridge * move
+    first, second = dot(weighted, start), dot(weighted, move)
+    values += 0.5 * dot(ridge * start, start) + at * first + 0.5 * at**2 * second
+    rates += step * (first + at * second)
+    return values, rates
+
+
+def working_set(coef: np.ndarray, gradient: np.ndarray, limit: int) -> np.ndarray:
+    """Return the columns that an L1 step is about, at most so many unless more are not zero.
+
+    They are those that are not zero, and as many again that most want not to be.
+    """
+    support = np.flatnonzero(coef)
+    pull = np.abs(gradient)
+    pull[support] = 0.0
+    room = min(max(2 * len(support), 100), limit) - len(support)
+    worst = np.argpartition(pull, -room)[-room:] if 0 < room < len(pull) else np.empty(0, int)
+    return np.union1d(support, worst[pull[worst] > 1.0]).astype(np.intp)
+
+
+def needs_no_search(
+    ends: tuple[float, float], gain: float, objective: float, enough: float
+) -> bool:
+    """Return whether a whole step is good, by the rates of change at its ends and its gain."""
+    if abs(gain) <= 1e-13 * abs(objective):
+        return True
+    return gain >= -0.5 * enough * ends[0] * between(*ends)
+
+
+def smoothed(problem: MarginProblem, e: MarginEvaluation) -> float:
+    """Return the smoothed objective."""
+    return e.value + problem.penalty_value(e.query.coef, e.query.intercept)
+
+
+def hessian_of(e: MarginEvaluation) -> np.ndarray:
+    """Return the lower triangle of the Hessian of an evaluation that was to have one."""
+    if e.hessian is None:
+        raise ValueError("this point was evaluated without a Hessian")
+    return e.hessian
