@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,26 @@ FILES = {
     for file in sorted(ROOT.rglob("*.py"))
 }
 
-#: Modules that may import Dask at all; the rest is mathematics or describes data.
+#: The rooms from the ground up: a module imports from its own room and from those before it.
+ROOMS = (
+    "blocks",
+    "derived",
+    "input",
+    "kernels",
+    "passes",
+    "rounds",
+    "objective",
+    "solvers",
+    "estimators",
+    "preprocessing",
+    "compose",
+    "metrics",
+    "model_selection",
+    "display",
+)
+#: Rooms in which nothing reaches Dask, through any chain of imports.
+MATHEMATICS = ("blocks", "derived", "kernels", "passes", "objective", "solvers")
+#: Modules that may import Dask; the rest is mathematics or describes data.
 DASK = (
     "dask_dml.input",
     "dask_dml.rounds",
@@ -30,7 +52,6 @@ DASK = (
     "dask_dml.preprocessing.lazy",
     "dask_dml.model_selection.split",
 )
-MATHEMATICS = ("blocks", "derived", "kernels", "passes", "objective")
 
 
 def imports(file, *, top_level=False):
@@ -61,19 +82,63 @@ def test_only_the_edges_import_dask(module):
         assert not from_package(name, "distributed"), name
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in FILES if m.split(".")[1:2] and m.split(".")[1] in MATHEMATICS]
-)
-def test_mathematics_imports_no_engine_and_no_estimator(module):
-    for name in imports(FILES[module]):
-        if not from_package(name, "dask_dml"):
-            continue
-        if from_package(name, "dask_dml.rounds.base"):
-            continue
-        part = [*name.split("."), ""][1]
-        if part == "input":  # how bad values are described
-            continue
-        assert part in (*MATHEMATICS, ""), f"{module} imports {name}"
+def room_of(module):
+    return [*module.split("."), ""][1]
+
+
+@functools.cache
+def arrows():
+    """Return the modules of the package that each of its modules imports, wherever it does so."""
+    found = {}
+    for module, file in FILES.items():
+        names = {name for name in imports(file) if from_package(name, "dask_dml")}
+        # A package's face only hands names on; a name that is no module is defined in one.
+        found[module] = {name for name in names if name in FILES} - {module}
+    return found
+
+
+def reachable(start, found):
+    seen, ahead = set(), [start]
+    while ahead:
+        for name in found.get(ahead.pop(), ()):
+            if name not in seen:
+                seen.add(name)
+                ahead.append(name)
+    return seen
+
+
+def test_every_module_has_a_room():
+    homeless = {m for m in FILES if room_of(m) not in (*ROOMS, "__init__")}
+    assert not homeless
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if room_of(m) in ROOMS])
+def test_imports_go_down(module):
+    for name in arrows()[module]:
+        assert room_of(name) in ROOMS, f"{module} imports {name}"
+        assert ROOMS.index(room_of(name)) <= ROOMS.index(room_of(module)), (
+            f"{module} imports {name}, which stands above it"
+        )
+
+
+def test_no_module_imports_itself_through_others():
+    found = arrows()
+    assert not {module for module in FILES if module in reachable(module, found)}
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if room_of(m) in MATHEMATICS])
+def test_mathematics_never_reaches_dask(module):
+    for name in (module, *reachable(module, arrows())):
+        outside = {one.split(".")[0] for one in imports(FILES[name])}
+        assert not outside & {"dask", "distributed"}, f"{module} reaches Dask through {name}"
+
+
+def test_every_dependency_is_declared():
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w-]", one)[0] for one in project["dependencies"]}
+    declared = {{"scikit-learn": "sklearn"}.get(one, one) for one in declared}
+    used = {name.split(".")[0] for file in FILES.values() for name in imports(file)}
+    assert used - declared - set(sys.stdlib_module_names) - {"dask_dml"} == set()
 
 
 @pytest.mark.parametrize("module", [m for m in FILES if from_package(m, "dask_dml.solvers")])

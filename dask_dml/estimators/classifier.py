@@ -8,10 +8,12 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from dask_dml.estimators.prediction import LinearModel, checked_values, linear_predict
+from dask_dml.estimators.prediction import linear_predict
 from dask_dml.input.chunks import make_block
+from dask_dml.input.kinds import is_dask
 from dask_dml.input.labels import encode
-from dask_dml.input.read import is_dask, read_input
+from dask_dml.input.read import read_input
+from dask_dml.passes.predict import LinearModel, checked_values
 
 
 class LinearClassifierMixin(ClassifierMixin):

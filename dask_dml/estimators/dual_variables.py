@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.estimators.classifier import read_coded
 from dask_dml.input.chunks import Chunks, make_block
-from dask_dml.input.read import is_dask
+from dask_dml.input.kinds import is_dask
 
 if TYPE_CHECKING:
     from dask_dml.solvers.dual.active_set_pass import DualPieces

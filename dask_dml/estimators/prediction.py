@@ -10,31 +10,19 @@ import functools
 import operator
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
-from dask_dml.blocks import Block, Matrix
-from dask_dml.input.chunks import describe_nonfinite, describe_nonfinite_rows, make_block
+from dask_dml.input.chunks import describe_nonfinite_rows, make_block
 from dask_dml.input.containers import join_columns, to_matrix
-from dask_dml.input.read import check_in_memory, is_dask, read_input
+from dask_dml.input.in_memory import check_in_memory
+from dask_dml.input.kinds import is_dask, is_frame
+from dask_dml.input.read import read_input
+from dask_dml.passes.predict import LinearModel, checked_values, linear_values
 
-_TILE_ROWS = 2048  # a tile of 100 columns stays in the second-level cache
 _FAN_IN = 16
-
-
-class LinearModel(NamedTuple):
-    """What a worker needs for predictions.
-
-    Attributes
-    ----------
-    coef : ndarray of shape (n_outputs, n_features)
-    intercept : ndarray of shape (n_outputs,)
-    """
-
-    coef: np.ndarray
-    intercept: np.ndarray
 
 
 def linear_predict(
@@ -73,7 +61,6 @@ def linear_predict(
     if not is_dask(X):
         X = check_in_memory(estimator, X, reset=False)
         return _squeezed(linear_values(X, model), squeeze)
-    from dask_dml.input.align import is_frame
     from dask_dml.input.collections import check_features, check_table
 
     check_table(X, type(estimator).__name__)
@@ -128,30 +115,6 @@ def linear_score(
     predicted = linear_values(chunks.X[0], model).astype(np.float64, copy=False)
     target = chunks.y[0].astype(np.float64, copy=False).reshape(predicted.shape)
     return float(r2_score(target, predicted, sample_weight=weights[0]))
-
-
-def linear_values(X: Matrix, model: LinearModel) -> np.ndarray:
-    """Return ``X @ coef.T + intercept`` of X in memory, summed in float64.
-
-    Parameters
-    ----------
-    X : ndarray or CSR of shape (n_rows, n_features)
-        float32 or float64.
-    model : LinearModel
-        Coefficients and intercepts.
-
-    Returns
-    -------
-    values : ndarray of shape (n_rows, n_outputs)
-        In X's dtype.
-    """
-    if X.dtype == np.float64:
-        return np.asarray(X @ model.coef.T + model.intercept)
-    values = np.empty((X.shape[0], len(model.intercept)), X.dtype)
-    for start in range(0, X.shape[0], _TILE_ROWS):
-        tile = X[start : start + _TILE_ROWS].astype(np.float64)
-        values[start : start + _TILE_ROWS] = tile @ model.coef.T + model.intercept
-    return values
 
 
 def _squeezed(values: np.ndarray, squeeze: bool) -> np.ndarray:
@@ -242,17 +205,6 @@ def _predict_partition(X: Any, model: LinearModel, *, squeeze: bool, as_dtype: n
     if squeeze:
         return pd.Series(values[:, 0], index=X.index)
     return pd.DataFrame(values, index=X.index)
-
-
-def checked_values(block: Block, model: LinearModel) -> np.ndarray:
-    """Return what `linear_values` does; raise ValueError where X is not finite."""
-    values = linear_values(block.X, model)
-    if not np.isfinite(values).all():
-        # Whatever is not finite in X shows in the values, which are far fewer.
-        message = describe_nonfinite(block)
-        if message is not None:
-            raise ValueError(message)
-    return values
 
 
 # --- Lazy score -------------------------------------------------------------------------------

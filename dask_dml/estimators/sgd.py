@@ -304,7 +304,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         self._check()
         # Numba is loaded at the first fit: importing the package stays quick.
         from dask_dml.rounds import open_rounds
-        from dask_dml.solvers.sgd.task import solve
+        from dask_dml.solvers.sgd.choose import solve
 
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)

@@ -26,8 +26,9 @@ from dask_dml.estimators.parameters import (
     Kind,
     Options,
 )
+from dask_dml.input.kinds import is_dask
 from dask_dml.input.labels import class_weights, read_labels
-from dask_dml.input.read import is_dask, read_input
+from dask_dml.input.read import read_input
 
 
 class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEstimator):

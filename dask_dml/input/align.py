@@ -10,7 +10,6 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -20,7 +19,7 @@ from dask.delayed import Delayed, delayed
 
 from dask_dml.input.chunks import Rows
 from dask_dml.input.containers import join_columns, to_dense
-from dask_dml.input.read import is_dask
+from dask_dml.input.kinds import is_array, is_dask, is_frame
 
 Collection: TypeAlias = Any  # dask.array.Array, dask.dataframe.DataFrame or Series
 Cut: TypeAlias = tuple[int, int, int]  # chunk, its first row wanted, the row after the last
@@ -61,18 +60,6 @@ def row_chunks(X: Collection, y: Any, weight: Any) -> tuple[list[Any], list[Any]
     if weight is None:
         return X_chunks, y_chunks, None
     return X_chunks, y_chunks, [None] * n if holds_weight else _entries(weight, n)
-
-
-def is_frame(value: Any) -> bool:
-    """Whether a value is a dask DataFrame or Series; never imports dask.dataframe."""
-    module = sys.modules.get("dask.dataframe")
-    return module is not None and isinstance(value, module.DataFrame | module.Series)
-
-
-def is_array(value: Any) -> bool:
-    """Whether a value is a dask array; never imports dask.array."""
-    module = sys.modules.get("dask.array")
-    return module is not None and isinstance(value, module.Array)
 
 
 def n_chunks(collection: Collection) -> int:

@@ -16,10 +16,12 @@ import scipy.sparse as sp
 from dask.array.utils import meta_from_array
 from sklearn.utils.validation import validate_data
 
-from dask_dml.input.align import Collection, is_array, is_frame, row_chunks
+from dask_dml.input.align import Collection, row_chunks
 from dask_dml.input.chunks import Chunks
+from dask_dml.input.clients import current_client, in_task
 from dask_dml.input.containers import check_columns
-from dask_dml.input.read import check_targets, check_weights, is_dask
+from dask_dml.input.in_memory import check_targets, check_weights
+from dask_dml.input.kinds import is_array, is_dask, is_frame
 
 
 def read_collection(
@@ -66,8 +68,6 @@ def check_reachable(*collections: Any) -> None:
     distributed = sys.modules.get("distributed")
     if distributed is None:  # no futures can be in this process
         return
-    from dask_dml.rounds.choose import current_client, in_task
-
     if in_task() or current_client() is not None:
         return
     if any(distributed.futures_of(one) for one in collections if is_dask(one)):

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from dask_dml.input.read import is_dask
+from dask_dml.input.kinds import is_dask
 
 #: Floats hold every integer up to here.
 _LARGEST_INTEGER = 2.0**53

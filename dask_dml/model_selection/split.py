@@ -19,7 +19,7 @@ from dask_dml.estimators.parameters import (
     check_parameters,
 )
 from dask_dml.input.containers import is_sparse
-from dask_dml.input.read import is_dask
+from dask_dml.input.kinds import is_dask
 from dask_dml.model_selection.draws import (
     Draw,
     Shares,
@@ -175,7 +175,8 @@ class _Table:
     """
 
     def __init__(self, arrays: Sequence[Any]) -> None:
-        from dask_dml.input.align import is_array, is_frame, known_sizes, n_chunks
+        from dask_dml.input.align import known_sizes, n_chunks
+        from dask_dml.input.kinds import is_array, is_frame
 
         self.arrays = arrays
         self.collections = [array for array in arrays if is_dask(array)]
@@ -217,13 +218,14 @@ class _Table:
         """Return the training and the test rows of one of the arrays."""
         if not is_dask(array):
             return self._divide_in_memory(array, draws)
-        from dask_dml.input.align import is_frame
+        from dask_dml.input.kinds import is_frame
 
         array = self._aligned(array)
         return (_divide_frame if is_frame(array) else _divide_array)(array, draws)
 
     def _aligned(self, array: Any) -> Any:
-        from dask_dml.input.align import is_array, known_sizes, n_chunks
+        from dask_dml.input.align import known_sizes, n_chunks
+        from dask_dml.input.kinds import is_array
 
         mine = known_sizes(array)
         if mine is not None and self.sizes is not None:

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.input.chunks import describe_infinite, describe_nonfinite_rows, make_block
 from dask_dml.input.containers import is_sparse, to_matrix
-from dask_dml.input.read import is_dask
+from dask_dml.input.kinds import is_dask
 from dask_dml.preprocessing.scaling import Scaling, infinite_rows
 
 _NO_FRAME = (
@@ -154,8 +154,8 @@ def _lazily(X: Any, scaling: Scaling, framed_for: Any) -> Any:
     """Return the scaled collection: a dask array, or a DataFrame with an estimator's names."""
     from dask.array.utils import meta_from_array
 
-    from dask_dml.input.align import is_frame
     from dask_dml.input.collections import table_dtype
+    from dask_dml.input.kinds import is_frame
 
     dtype = table_dtype(X)
     if is_frame(X):

@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from dask_dml.estimators.base import LinearEstimator
 from dask_dml.estimators.export import transfer
 from dask_dml.estimators.parameters import BOOLEAN, Constraint
-from dask_dml.input.read import check_in_memory, read_table
+from dask_dml.input.in_memory import check_in_memory
+from dask_dml.input.read import read_table
 from dask_dml.preprocessing.lazy import LazyScalerMixin
 from dask_dml.preprocessing.scaling import Scaling, spread
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import joblib
 
 from dask_dml.blocks import Block
 from dask_dml.input.chunks import Chunks, make_block
+from dask_dml.input.clients import current_client, in_task
 from dask_dml.rounds.base import Rounds, ShardFunction, StateFunction
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards
@@ -139,29 +139,6 @@ def count_threads(n_jobs: int | None) -> int:
     wanted = joblib.effective_n_jobs(-1 if n_jobs is None else n_jobs)
     # Under joblib's Dask backend the number would be the cluster's, not this machine's.
     return max(1, min(wanted, max(joblib.cpu_count(), n_jobs or 1)))
-
-
-def in_task() -> bool:
-    """Return whether this is running inside a Dask task."""
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return False
-    try:
-        distributed.get_worker()
-    except ValueError:
-        return False
-    return True
-
-
-def current_client() -> Client | None:
-    """Return the current Dask client, if there is one."""
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return None
-    try:
-        return distributed.default_client()
-    except ValueError:
-        return None
 
 
 def cluster_memory(client: Client) -> float:

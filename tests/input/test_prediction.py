@@ -18,14 +18,9 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
 from dask_dml import DistributedLinearSVC
-from dask_dml.estimators.prediction import (
-    LinearModel,
-    Residuals,
-    linear_predict,
-    linear_score,
-    linear_values,
-)
+from dask_dml.estimators.prediction import Residuals, linear_predict, linear_score
 from dask_dml.input.read import read_input
+from dask_dml.passes.predict import LinearModel, linear_values
 
 NAMES = ["a", "b", "c"]
 COEF = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]])

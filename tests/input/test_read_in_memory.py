@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse as sp
 from sklearn.linear_model import Ridge
 
-from dask_dml.input.read import check_weights, read_input
+from dask_dml.input.in_memory import check_weights
+from dask_dml.input.read import read_input
 
 
 @pytest.mark.parametrize(

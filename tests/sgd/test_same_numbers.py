@@ -107,7 +107,7 @@ def test_blocks_inside_a_node(mode, container, cuts):
 
 def _here(X, y, mode, sizes, cuts=()):
     """Fit shards made by hand, without any engine but the local one."""
-    from dask_dml.solvers.sgd.task import solve
+    from dask_dml.solvers.sgd.choose import solve
 
     bounds = np.cumsum((0, *(size for size in sizes if size)))
     shards = []

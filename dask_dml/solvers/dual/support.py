@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dask_dml.blocks import Block, Shard
-from dask_dml.estimators.prediction import LinearModel, linear_values
+from dask_dml.passes.predict import LinearModel, linear_values
 
 _TILE_ROWS = 4096
 

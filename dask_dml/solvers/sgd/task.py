@@ -306,25 +306,6 @@ class Patience:
         self.waited = 0
 
 
-def solve(rounds: Rounds, task: SGDTask) -> SGDSolution:
-    """Fit a batch of problems, one per output.
-
-    Raises
-    ------
-    ValueError
-        If the weights sum to zero, X holds NaN or infinity, no row is left for training or for
-        validation, or the steps of a schedule diverged.
-    """
-    from dask_dml.solvers.sgd import averaging, svrg
-
-    nodes = Nodes(rounds, task.split)
-    # The survey; the gradient at the start, unless the survey gives it; steps, and their end.
-    fewest = 3 if task.loss.quadratic and task.coef is None else 4
-    if task.corrected and task.max_iter >= fewest:
-        return svrg.solve(nodes, task)
-    return averaging.solve(nodes, task)
-
-
 def look(nodes: Nodes, units: np.ndarray | None) -> Survey:
     """Survey the columns: the first pass of every fit with ``learning_rate="auto"``."""
     found: Survey = nodes.map_reduce(sgd_passes.survey, units)
