@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from dask_dml.blocks import Shard
 from dask_dml.estimators.prediction import linear_predict
-from dask_dml.input.chunks import make_block
 from dask_dml.input.kinds import is_dask
 from dask_dml.input.labels import encode
 from dask_dml.input.read import read_input
@@ -116,30 +116,10 @@ class LinearClassifierMixin(ClassifierMixin):
         """
         check_is_fitted(self)
         chunks = read_coded(self, X, y, sample_weight)
-        weights = chunks.weight or [None] * len(chunks.X)
+        from dask_dml.rounds import visit_once
+
         model = LinearModel(self.coef_, np.atleast_1d(self.intercept_))
-        count: Any = _count_right
-        shipped: Any = model
-        if chunks.lazy:
-            from dask.delayed import delayed
-
-            count, shipped = delayed(_count_right), delayed(model, traverse=False)
-        parts = [
-            count(
-                *part,
-                shipped,
-                number=number,
-                n_features=chunks.n_features,
-                n_outputs=1,
-                dtype=chunks.dtype,
-            )
-            for number, part in enumerate(zip(chunks.X, chunks.y, weights, strict=True))
-        ]
-        if chunks.lazy:
-            from dask.base import compute
-
-            parts = compute(*parts)
-        right, total = np.sum(parts, axis=0)
+        right, total = visit_once(chunks, count_right, model)
         if total == 0.0:
             raise ValueError("The sample weights sum to zero: there is nothing to score.")
         return float(right / total)
@@ -176,9 +156,12 @@ def _chosen_series(scores: Any, classes: np.ndarray, kind: Any) -> Any:
     return pd.Series(_chosen(scores.to_numpy(), classes), index=scores.index, dtype=kind)
 
 
-def _count_right(X: Any, y: Any, weight: Any, model: LinearModel, **known: Any) -> np.ndarray:
-    block = make_block(X, y, weight, **known)
-    scores = checked_values(block, model)
-    codes = scores.argmax(axis=1) if len(model.coef) > 1 else (scores[:, 0] > 0.0)
-    weights = np.ones(block.n_rows) if block.weight is None else block.weight
-    return np.array([weights[codes == block.y[:, 0]].sum(), weights.sum()])
+def count_right(shard: Shard, model: LinearModel) -> np.ndarray:
+    """Return the weight of the rows of a shard that are predicted right, and of all rows."""
+    counts = np.zeros(2)
+    for block in shard.blocks:
+        scores = checked_values(block, model)
+        codes = scores.argmax(axis=1) if len(model.coef) > 1 else (scores[:, 0] > 0.0)
+        weights = np.ones(block.n_rows) if block.weight is None else block.weight
+        counts += weights[codes == block.y[:, 0]].sum(), weights.sum()
+    return counts

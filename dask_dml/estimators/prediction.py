@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
-from dask_dml.input.chunks import describe_nonfinite_rows, make_block
-from dask_dml.input.containers import join_columns, to_matrix
+from dask_dml.blocks import Shard
+from dask_dml.input.chunks import checked_matrix, describe_nonfinite_rows, make_block
+from dask_dml.input.containers import join_columns
 from dask_dml.input.in_memory import check_in_memory
 from dask_dml.input.kinds import is_dask, is_frame
 from dask_dml.input.read import read_input
 from dask_dml.passes.predict import LinearModel, checked_values, linear_values
-
-_FAN_IN = 16
 
 
 def linear_predict(
@@ -107,14 +106,17 @@ def linear_score(
             f"y has {chunks.n_outputs} output(s), but {type(estimator).__name__} was fitted with "
             f"{len(model.intercept)}."
         )
-    weights = chunks.weight or [None] * len(chunks.X)
     if chunks.lazy:
-        return _score_lazily(chunks, weights, model)
+        from dask_dml.rounds import visit_once
+
+        total: Residuals = visit_once(chunks, residuals, model)
+        return total.r2()
     from sklearn.metrics import r2_score
 
+    weight = None if chunks.weight is None else chunks.weight[0]
     predicted = linear_values(chunks.X[0], model).astype(np.float64, copy=False)
     target = chunks.y[0].astype(np.float64, copy=False).reshape(predicted.shape)
-    return float(r2_score(target, predicted, sample_weight=weights[0]))
+    return float(r2_score(target, predicted, sample_weight=weight))
 
 
 def _squeezed(values: np.ndarray, squeeze: bool) -> np.ndarray:
@@ -137,27 +139,23 @@ def _predict_array(X: Any, model: LinearModel, squeeze: bool) -> Any:
     from dask_dml.input.collections import table_dtype
 
     dtype = table_dtype(X)
-    if X.numblocks[1] > 1:
-        # Not rechunk: it trusts the array's meta, which need not know that the chunks are sparse.
-        X = da.blockwise(
-            join_columns,
-            "ik",
-            X,
-            "ij",
-            new_axes={"k": X.shape[1]},
-            concatenate=False,
-            dtype=X.dtype,
-            meta=np.empty((0, 0), X.dtype),
-        )
-    n_outputs = len(model.intercept)
-    return X.map_blocks(
+    # Not map_blocks, and not rechunk where there are chunks of columns: Dask would look into
+    # chunks, or trust the array's meta, which need not know that the chunks are sparse.
+    return da.blockwise(
         _predict_chunk,
+        "i" if squeeze else "ik",
+        X,
+        "ij",
+        da.arange(X.numblocks[0], chunks=1),
+        "i",
         _shipped(model),
+        None,
+        new_axes=None if squeeze else {"k": len(model.intercept)},
+        concatenate=False,
+        align_arrays=False,
         squeeze=squeeze,
-        dtype=dtype,
         as_dtype=dtype,
-        drop_axis=1 if squeeze else None,
-        chunks=X.chunks[:1] if squeeze else (X.chunks[0], (n_outputs,)),
+        dtype=dtype,
         meta=np.empty((0,) if squeeze else (0, 0), dtype),
     )
 
@@ -179,15 +177,14 @@ def _predict_frame(X: Any, model: LinearModel, squeeze: bool) -> Any:
 
 
 def _predict_chunk(
-    X: Any, model: LinearModel, *, squeeze: bool, as_dtype: np.dtype, block_id: Any = (0,)
+    parts: list[Any], number: np.ndarray, model: LinearModel, *, squeeze: bool, as_dtype: np.dtype
 ) -> np.ndarray:
-    n_rows, n_features = X.shape[0], model.coef.shape[1]
     block = make_block(
-        X,
-        np.zeros(n_rows),
-        number=int(block_id[0]),
-        n_features=n_features,
-        n_outputs=1,
+        join_columns(parts),
+        None,
+        number=int(number[0]),
+        n_features=model.coef.shape[1],
+        n_outputs=0,
         dtype=as_dtype,
     )
     return _squeezed(checked_values(block, model), squeeze)
@@ -196,7 +193,8 @@ def _predict_chunk(
 def _predict_partition(X: Any, model: LinearModel, *, squeeze: bool, as_dtype: np.dtype) -> Any:
     import pandas as pd
 
-    matrix = to_matrix(X, as_dtype)
+    where = f" in the partition from index {X.index[0]} on" if len(X) else ""
+    matrix = checked_matrix(X, model.coef.shape[1], as_dtype, where)
     values = linear_values(matrix, model)
     if not np.isfinite(values).all():
         message = describe_nonfinite_rows(matrix, list(X.columns), lambda i: f"row {X.index[i]}")
@@ -288,29 +286,10 @@ class Residuals:
         return float(scores.mean())
 
 
-def _score_lazily(chunks: Any, weights: list[Any], model: LinearModel) -> float:
-    from dask.base import compute
-    from dask.delayed import delayed
-
-    residuals = delayed(_residuals)
-    combine = delayed(_combine)
-    shipped = _shipped(model)
-    sizes = {"n_features": chunks.n_features, "n_outputs": chunks.n_outputs}
-    level = [
-        residuals(X, y, weight, shipped, number=number, dtype=chunks.dtype, **sizes)
-        for number, (X, y, weight) in enumerate(zip(chunks.X, chunks.y, weights, strict=True))
-    ]
-    while len(level) > 1:
-        level = [combine(level[at : at + _FAN_IN]) for at in range(0, len(level), _FAN_IN)]
-    (total,) = compute(level[0])
-    return total.r2()
-
-
-def _residuals(X: Any, y: Any, weight: Any, model: LinearModel, **known: Any) -> Residuals:
-    block = make_block(X, y, weight, **known)
-    predicted = checked_values(block, model).astype(np.float64, copy=False)
-    return Residuals.of(block.y.astype(np.float64, copy=False), predicted, block.weight)
-
-
-def _combine(parts: list[Residuals]) -> Residuals:
+def residuals(shard: Shard, model: LinearModel) -> Residuals:
+    """Return what R^2 needs to know of a shard."""
+    parts = []
+    for block in shard.blocks:
+        predicted = checked_values(block, model).astype(np.float64, copy=False)
+        parts.append(Residuals.of(block.y.astype(np.float64, copy=False), predicted, block.weight))
     return functools.reduce(operator.add, parts)

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from dask_dml.blocks import Block, Matrix, Shard, frozen
 from dask_dml.input.containers import is_sparse, to_matrix, to_numbers
+from dask_dml.input.sparse_format import check_sparse
 
 _TILE_ROWS = 4096
 
@@ -127,7 +128,7 @@ def make_block(
     if isinstance(X, Rows):
         X, y, weight = X.X, X.y if y is None else y, X.weight if weight is None else weight
     where = f" in chunk {number}"
-    matrix = _matrix(X, n_features, np.dtype(dtype), where)
+    matrix = checked_matrix(X, n_features, np.dtype(dtype), where)
     n_rows = matrix.shape[0]
     targets = _targets(y, n_outputs, where) if n_outputs else np.empty((n_rows, 0))
     if len(targets) != n_rows:
@@ -201,6 +202,32 @@ def describe_infinite(block: Block, first_column: int = 0) -> str | None:
     )
 
 
+def describe_overflow(block: Block, remedy: str) -> str:
+    """Say which value of X is the largest, where sums over a block of finite values overflow."""
+    place = _largest(block.X)
+    chunk, row, largest = 0, 0, ""
+    if place is not None:
+        chunk, row = block.locate(place[0]) if block.origin else (0, place[0])
+        largest = f" The largest is {place[2]:g}, in row {row} of the chunk, column {place[1]}."
+    return (
+        "Input X contains values so large that their squares overflow "
+        f"(chunk {chunk}); {remedy}{largest}"
+    )
+
+
+def _largest(X: Matrix) -> tuple[int, int, float] | None:
+    """Return row, column and value of the entry of the largest magnitude."""
+    values = X.data if is_sparse(X) else X.reshape(-1)
+    if not len(values):
+        return None
+    low, high = int(values.argmin()), int(values.argmax())
+    place = high if values[high] >= -values[low] else low
+    if is_sparse(X):
+        row = int(np.searchsorted(X.indptr, place, side="right")) - 1
+        return row, int(X.indices[place]), float(values[place])
+    return *divmod(place, X.shape[1]), float(values[place])
+
+
 def _place(block: Block, row: int) -> str:
     chunk, row = block.locate(row)
     return f"chunk {chunk}, row {row} of the chunk"
@@ -211,7 +238,13 @@ def nonfinite_name(value: float, dtype: np.dtype) -> str:
     return "NaN" if np.isnan(value) else f"infinity or a value too large for {dtype!r}"
 
 
-def _matrix(X: Any, n_features: int, dtype: np.dtype, where: str) -> Matrix:
+def checked_matrix(X: Any, n_features: int, dtype: np.dtype, where: str) -> Matrix:
+    """Return the rows of a chunk as `to_matrix` does, and check their columns."""
+    if X is None or np.isscalar(X):
+        raise ValueError(
+            f"Expected 2D array, got {X!r} instead{where}. Every chunk of X must have the rows and "
+            "the columns as its two axes."
+        )
     matrix = to_matrix(X, dtype, where)
     if matrix.shape[0] == 0:
         # An empty chunk often lost its shape in the code that made it.
@@ -232,6 +265,7 @@ def _matrix(X: Any, n_features: int, dtype: np.dtype, where: str) -> Matrix:
 
 def _targets(y: Any, n_outputs: int, where: str) -> np.ndarray:
     if is_sparse(y):
+        check_sparse(y, "y", where)
         y = y.toarray()
     dtype = np.dtype(np.float32 if getattr(y, "dtype", None) == np.float32 else np.float64)
     targets = to_numbers(y, dtype, "y", where)

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from dask_dml.blocks import Matrix
+from dask_dml.input.sparse_format import check_sparse
 
 
 def check_columns(names: Iterable[Any], dtypes: Iterable[Any], *, objects: bool) -> None:
@@ -51,6 +52,8 @@ def join_columns(parts: Sequence[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
     if any(is_sparse(part) for part in parts):
+        for part in filter(is_sparse, parts):
+            check_sparse(part)
         return sp.hstack([sp.csr_array(part) for part in parts], format="csr")
     return np.concatenate([np.asarray(part) for part in parts], axis=1)
 
@@ -80,14 +83,52 @@ def to_matrix(X: Any, dtype: np.dtype, where: str = "") -> Matrix:
 
 def to_dense(values: Any) -> np.ndarray:
     """Convert a chunk of y or weights of any container to an array of numbers."""
-    values = values.toarray() if is_sparse(values) else values
+    if is_sparse(values):
+        check_sparse(values, "y")
+        values = values.toarray()
     single = getattr(values, "dtype", None) == np.float32
     return to_numbers(values, np.dtype(np.float32 if single else np.float64), "y", "")
+
+
+def check_kind(values: Any, name: str, where: str = "") -> None:
+    """Reject arrays that NumPy would make numbers of in silence: dates, and masked values.
+
+    Parameters
+    ----------
+    values : object
+        Whatever the caller handed over; only NumPy's arrays are looked at.
+    name : str
+        What it is, for the error.
+    where : str
+        As in `to_matrix`.
+
+    Raises
+    ------
+    ValueError
+        Naming the remedy.
+    """
+    if isinstance(values, (list, tuple)) and len(values):
+        values = values[0]
+        values = values[0] if isinstance(values, (list, tuple)) and len(values) else values
+    if isinstance(values, np.ndarray | np.generic) and values.dtype.kind in "mM":
+        raise ValueError(f"{name} has dtype {values.dtype}{where}; convert it to numbers first.")
+    check_mask(values, name, where)
+
+
+def check_mask(values: Any, name: str, where: str = "") -> None:
+    """Reject masked arrays, as `check_kind` does, unless nothing is masked."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} is a masked array with {np.ma.count_masked(values)} masked value(s){where}, "
+            "and a mask would be lost. Fill them in first, for example with .filled(value), or "
+            "drop such rows."
+        )
 
 
 def _canonical_csr(X: Any, dtype: np.dtype, where: str) -> sp.csr_array:
     if X.dtype.kind == "c":
         raise ValueError(f"Complex data not supported{where}")
+    check_sparse(X, "X", where)
     csr = sp.csr_array(X)
     if not csr.has_canonical_format:
         # The copy shares no memory with the caller's object, which would be sorted with it.
@@ -103,6 +144,7 @@ def to_numbers(values: Any, dtype: np.dtype, name: str, where: str) -> np.ndarra
             f"np.matrix is not supported for {name}{where}. Please convert to a numpy array with "
             "np.asarray, or to a sparse array with scipy.sparse.csr_array."
         )
+    check_kind(values, name, where)
     if _is_frame(values):
         return _frame_numbers(values, dtype, where)
     if hasattr(values, "iloc"):
@@ -110,8 +152,7 @@ def to_numbers(values: Any, dtype: np.dtype, name: str, where: str) -> np.ndarra
     array = np.asarray(values)
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported in {name}{where}")
-    if array.dtype.kind in "mM":
-        raise ValueError(f"{name} has dtype {array.dtype}{where}; convert it to numbers first.")
+    check_kind(array, name, where)
     try:
         return array.astype(dtype, copy=False)
     except (TypeError, ValueError) as error:

@@ -10,7 +10,8 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from dask_dml.input.chunks import check_non_negative
-from dask_dml.input.containers import check_columns, is_sparse
+from dask_dml.input.containers import check_columns, check_kind, is_sparse
+from dask_dml.input.sparse_format import check_sparse
 
 
 def check_in_memory(
@@ -46,6 +47,8 @@ def check_in_memory(
     frame = hasattr(X, "iloc") and hasattr(X, "columns")
     if frame:
         check_columns(X.columns, X.dtypes, objects=True)
+    check_container(X, "X")
+    check_container(y, "y")
     accepted: dict[str, Any] = {
         "accept_sparse": "csr",
         "dtype": [np.float64, np.float32],
@@ -67,6 +70,7 @@ def check_in_memory(
 
 def check_targets(y: Any) -> np.ndarray:
     """Return targets in memory as a finite float array of shape (n,) or (n, n_outputs)."""
+    check_container(y, "y")
     y = check_array(
         y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y", ensure_min_samples=0
     )
@@ -97,13 +101,7 @@ def check_weights(sample_weight: Any, n_samples: int) -> np.ndarray | None:
         return None
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, float(sample_weight))
-    weights = check_array(
-        sample_weight,
-        ensure_2d=False,
-        dtype=np.float64,
-        order="C",
-        input_name="sample_weight",
-    )
+    weights = _weight_array(sample_weight)
     if weights.ndim != 1:
         raise ValueError(
             f"Sample weights must be 1D array or scalar, got {weights.ndim}D array. Expected "
@@ -121,6 +119,40 @@ def check_weights(sample_weight: Any, n_samples: int) -> np.ndarray | None:
             "row counts. Leave sample_weight out to weigh all rows alike."
         )
     return weights
+
+
+def _weight_array(sample_weight: Any) -> np.ndarray:
+    check_container(sample_weight, "sample_weight")
+    try:
+        return check_array(
+            sample_weight,
+            ensure_2d=False,
+            dtype=np.float64,
+            order="C",
+            input_name="sample_weight",
+        )
+    except (TypeError, ValueError) as error:
+        if "sample_weight" in str(error):
+            raise
+        raise type(error)(
+            f"sample_weight has to hold one number per row of X: {error}. To weigh classes, set "
+            "the class_weight of a classifier."
+        ) from error
+
+
+def check_container(values: Any, name: str) -> None:
+    """Raise ValueError for what scikit-learn's checks let through, or what crashes them.
+
+    Parameters
+    ----------
+    values : object
+        What the caller handed over.
+    name : str
+        Of the parameter, for the error.
+    """
+    if is_sparse(values):
+        check_sparse(values, name)
+    check_kind(values, name)
 
 
 def _float_targets(y: Any) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from dask_dml.input.containers import check_mask
 from dask_dml.input.kinds import is_dask
 
 #: Floats hold every integer up to here.
@@ -180,6 +181,7 @@ def _plain(value: Any) -> Any:
 
 
 def _checked(y: Any, where: str = "") -> np.ndarray:
+    check_mask(y, "y", where)
     missing = _is_missing(y)
     if np.any(missing):
         raise ValueError(
@@ -212,6 +214,7 @@ def _is_missing(y: Any) -> np.ndarray:
 
 
 def _codes(y: Any, classes: np.ndarray) -> np.ndarray:
+    check_mask(y, "y")
     y = np.asarray(y)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if len(y) == 0:

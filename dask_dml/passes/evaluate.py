@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from dask_dml.blocks import Block, Shard
-from dask_dml.input.chunks import describe_infinite, describe_nonfinite
+from dask_dml.input.chunks import describe_infinite, describe_nonfinite, describe_overflow
 from dask_dml.kernels import csr, dense
 from dask_dml.kernels.rows import DUAL, N_SUMS, NO_WEIGHT
 from dask_dml.passes.partials import (
@@ -250,12 +250,8 @@ def _block_column_moments(block: Block, use: Use) -> ColumnMoments:
     wanted = (found.mean, found.square) if use.scale else (found.mean,)
     if all(np.isfinite(part).all() for part in wanted):
         return found
-    raise ValueError(
-        describe_infinite(block)
-        or "Input X contains values so large that their squares overflow "
-        f"(chunk {block.origin[0][0] if block.origin else 0}); divide such columns by a constant "
-        "first, or set with_std=False."
-    )
+    remedy = "divide such columns by a constant first, or set with_std=False."
+    raise ValueError(describe_infinite(block) or describe_overflow(block, remedy))
 
 
 def _dense_column_moments(block: Block) -> ColumnMoments:
@@ -333,9 +329,7 @@ def check_finite(block: Block, *sums: np.ndarray) -> None:
         return
     raise ValueError(
         describe_nonfinite(block)
-        or "Input X contains values so large that their squares overflow "
-        f"(chunk {block.origin[0][0] if block.origin else 0}); divide the largest "
-        "columns by a constant first."
+        or describe_overflow(block, "divide the largest columns by a constant first.")
     )
 
 

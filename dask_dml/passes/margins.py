@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dask_dml.blocks import Block, Shard
-from dask_dml.input.chunks import describe_nonfinite
+from dask_dml.input.chunks import describe_nonfinite, describe_overflow
 from dask_dml.kernels import margin_csr, margin_dense
 from dask_dml.kernels.margin_rows import N_SUMS
 from dask_dml.kernels.rows import NO_WEIGHT
@@ -220,11 +220,13 @@ def no_sums(point: MarginPoint) -> MarginSums:
 
 def check_finite(block: Block, total: MarginSums) -> None:
     """Raise where the sums show that something in the block is not finite."""
-    if not np.isfinite(total.sums).all():
+    sums = [total.sums, total.gradient]
+    if total.hessian is not None:
+        sums.append(np.diagonal(total.hessian, axis1=1, axis2=2))
+    if not all(np.isfinite(part).all() for part in sums):
         raise ValueError(
             describe_nonfinite(block)
-            or "Input X contains values so large that sums over its rows overflow; divide "
-            "the largest columns by a constant first."
+            or describe_overflow(block, "divide the largest columns by a constant first.")
         )
 
 

@@ -178,7 +178,7 @@ def _scale_array(X: Any, scaling: Scaling, dtype: np.dtype) -> Any:
     if is_sparse(meta):
         scaling.check_sparse()
         meta = _like(meta, meta.tocsr())
-    first = tuple(np.cumsum((0, *X.chunks[1][:-1])).tolist())
+    first = tuple(np.cumsum((0, *X.chunks[1])).tolist())
     return X.map_blocks(
         _scale_chunk,
         _shipped(scaling),
@@ -204,9 +204,9 @@ def _scale_chunk(
     as_dtype: np.dtype,
     block_id: tuple[int, ...] = (0, 0),
 ) -> Any:
-    number, begin = block_id[0], first[block_id[1]]
-    block = make_block(X, None, number=number, n_features=X.shape[1], n_outputs=0, dtype=as_dtype)
-    scaled = scaling.columns(begin, begin + X.shape[1]).apply(block.X)
+    number, begin, end = block_id[0], *first[block_id[1] : block_id[1] + 2]
+    block = make_block(X, None, number=number, n_features=end - begin, n_outputs=0, dtype=as_dtype)
+    scaled = scaling.columns(begin, end).apply(block.X)
     if infinite_rows(block.X, scaled):
         raise ValueError(describe_infinite(block, begin))
     return _like(X, scaled)

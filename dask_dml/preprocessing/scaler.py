@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from dask_dml.estimators.base import LinearEstimator
 from dask_dml.estimators.export import transfer
 from dask_dml.estimators.parameters import BOOLEAN, Constraint
-from dask_dml.input.in_memory import check_in_memory
+from dask_dml.input.in_memory import check_container, check_in_memory
 from dask_dml.input.read import read_table
 from dask_dml.preprocessing.lazy import LazyScalerMixin
 from dask_dml.preprocessing.scaling import Scaling, spread
@@ -37,6 +37,7 @@ class _ScalerInMemory(OneToOneFeatureMixin, TransformerMixin, LinearEstimator):
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         check_is_fitted(self)
+        check_container(X, "X")
         X = check_array(
             X,
             accept_sparse="csr",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dask_dml.blocks import Block, Shard
-from dask_dml.input.chunks import describe_nonfinite
+from dask_dml.input.chunks import describe_nonfinite, describe_overflow
 from dask_dml.kernels import dual_ascent as kernel
 from dask_dml.kernels.margin_rows import labels_of_rows
 from dask_dml.kernels.rows import NO_WEIGHT
@@ -221,8 +221,7 @@ def metric_of(
         if not np.isfinite(norm).all():
             raise ValueError(
                 describe_nonfinite(block)
-                or "Input X contains values so large that their squares overflow; divide "
-                "the largest columns by a constant first."
+                or describe_overflow(block, "divide the largest columns by a constant first.")
             )
         norms.append(norm + bias)
     return Metric(diagonal, inverse, bias, norms)
