@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +19,7 @@ from dask_dml.objective.margins import (
 from dask_dml.passes import margins as margin_passes
 from dask_dml.passes.margin_cache import margins_by_memory
 from dask_dml.passes.products import Curvatures, ProductAsk, WindowRows, products, window_rows
-from dask_dml.rounds.base import Rounds, StateLost
+from dask_dml.rounds.base import Rounds, regaining
 
 
 class MarginObjective:
@@ -110,13 +109,14 @@ class MarginObjective:
         return answers
 
     def _margins(self, point: margin_passes.MarginPoint) -> margin_passes.MarginSums:
-        total: margin_passes.MarginSums | None = None
+        total: margin_passes.MarginSums
         if not self._remember:
             total = self.rounds.map_reduce(margin_passes.margins, point)
-        while total is None:
-            # The shards that have forgotten read all of their rows again.
-            with suppress(StateLost):
-                total = self.rounds.update(margins_by_memory, point)
+            return total
+        # The shards that have forgotten read all of their rows again.
+        total = regaining(
+            self.rounds, lambda: self.rounds.update(margins_by_memory, point), lambda: None
+        )
         return total
 
     def _products(self, queries: dict[int, ProductQuery]) -> dict[int, Product | WindowRows]:
@@ -145,16 +145,18 @@ class MarginObjective:
             move_intercept=np.array([query.move_intercept for query in asked]),
             columns=self.columns,
         )
-        while True:
-            try:
-                total: np.ndarray = self.rounds.update(products, ask)
-            except StateLost:
-                # What was lost is worked out again from the points.
-                self._told = {}
-                ask = replace(ask, where=self._curvatures(numbers, asked))
-                continue
-            self._told |= points
-            return total
+
+        def regain() -> None:
+            # What was lost is worked out again from the points.
+            nonlocal ask
+            self._told = {}
+            ask = replace(ask, where=self._curvatures(numbers, asked))
+
+        total: np.ndarray = regaining(
+            self.rounds, lambda: self.rounds.update(products, ask), regain
+        )
+        self._told |= points
+        return total
 
     def _curvatures(self, numbers: list[int], asked: Sequence[ProductQuery]) -> Curvatures:
         return Curvatures(**self._where(numbers, asked), columns=self.columns)

@@ -37,10 +37,13 @@ class Rounds(Protocol):
         Number of rows of each shard, in shard order.
     n_rounds : int
         Passes over the data so far (successful ``map_reduce`` and ``update`` calls).
+    max_recoveries : int
+        Times that something may be taken again because workers were lost, see `regaining`.
     """
 
     shard_rows: tuple[int, ...]
     n_rounds: int
+    max_recoveries: int
 
     def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:
         """Evaluate ``function(shard, broadcast)`` on every shard and return the sum."""
@@ -75,6 +78,55 @@ class StateLost(RuntimeError):
     def __init__(self, shards: Iterable[int]) -> None:
         self.shards = tuple(sorted(shards))
         super().__init__(f"the state of shards {self.shards} was lost with their worker")
+
+
+def regaining(rounds: Rounds, step: Callable[[], T], regain: Callable[[], object]) -> T:
+    """Take a step, and take it again where nodes have lost their state.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        Its ``max_recoveries`` bounds how often that is done.
+    step : callable
+        Makes rounds, and returns their result.
+    regain : callable
+        Called before the step is taken again: gives the nodes what the step needs of their state.
+        May make rounds, too.
+
+    Returns
+    -------
+    result : object
+        Of the step.
+
+    Raises
+    ------
+    RuntimeError
+        If state was lost again and again.
+    """
+    losses = 0
+    while True:
+        try:
+            if losses:
+                regain()
+            return step()
+        except StateLost as lost:
+            losses += 1
+            if losses > rounds.max_recoveries:
+                raise RuntimeError(
+                    f"workers were lost {losses} times with what the fit keeps there, last of the "
+                    f"shards {lost.shards}. {LOSING_WORKERS}"
+                ) from lost
+
+
+#: Times that something may be taken again where nothing else is configured.
+MAX_RECOVERIES = 5
+
+#: What to do about workers that are lost again and again.
+LOSING_WORKERS = (
+    "They may be running out of memory: use more or larger workers, or smaller chunks, and "
+    "look at client.get_worker_logs(nanny=True). Where workers are known to come and go, raise "
+    'the limit: dask.config.set({"dask_dml.max-recoveries": 20}).'
+)
 
 
 class TreeSum(Generic[T]):

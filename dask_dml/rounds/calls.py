@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import dask
 from dask.utils import parse_timedelta
 
+from dask_dml.rounds.base import MAX_RECOVERIES
+
 if TYPE_CHECKING:
     from distributed import Client
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 LOOK_INTERVAL = 0.5
 
 TIMEOUT_OPTION = "dask_dml.round-timeout"
+RECOVERIES_OPTION = "dask_dml.max-recoveries"
 
 
 class WorkersGone(Exception):
@@ -41,6 +44,22 @@ def check_client(client: Client) -> None:
 def round_timeout() -> float:
     """Return how long a round may take, in seconds (dask config ``dask_dml.round-timeout``)."""
     return float(parse_timedelta(dask.config.get(TIMEOUT_OPTION, "10 minutes")))
+
+
+def max_recoveries() -> int:
+    """Return how often in a row workers may be lost (dask config ``dask_dml.max-recoveries``).
+
+    Raises
+    ------
+    ValueError
+        If the value is no count.
+    """
+    value = dask.config.get(RECOVERIES_OPTION, MAX_RECOVERIES)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(
+            f"{RECOVERIES_OPTION} in Dask's config must be an integer of at least 0, got {value!r}"
+        )
+    return value
 
 
 def timed_out(what: str, seconds: float) -> TimeoutError:

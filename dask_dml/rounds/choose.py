@@ -219,6 +219,7 @@ class _Closing:
         self._stack = stack
         self.shard_rows = rounds.shard_rows
         self.n_rounds = 0
+        self.max_recoveries = rounds.max_recoveries
 
     def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:
         total = self._rounds.map_reduce(function, broadcast)

@@ -8,8 +8,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dask_dml.rounds import worker as on_worker
-from dask_dml.rounds.base import ShardFunction, StateFunction, StateLost, TreeSum
-from dask_dml.rounds.calls import WorkersGone, call_workers, check_client
+from dask_dml.rounds.base import (
+    LOSING_WORKERS,
+    ShardFunction,
+    StateFunction,
+    StateLost,
+    TreeSum,
+)
+from dask_dml.rounds.calls import WorkersGone, call_workers, check_client, max_recoveries
 from dask_dml.rounds.placement import Placement
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards
 from dask_dml.rounds.tasks import PREFIX
@@ -19,9 +25,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
     from dask_dml.input.chunks import Chunks
-
-#: Losses in a row, without a single successful round between them, after which a fit gives up.
-MAX_RECOVERIES = 5
 
 
 class ClusterRounds:
@@ -52,6 +55,11 @@ class ClusterRounds:
         Number of rows of each shard.
     n_rounds : int
         Successful rounds so far.
+    n_recoveries : int
+        Times that shards had to be brought together again.
+    max_recoveries : int
+        How often that may happen without a successful round in between (dask config
+        ``dask_dml.max-recoveries``, 5 by default).
 
     Raises
     ------
@@ -78,7 +86,9 @@ class ClusterRounds:
         self._update = 1
         self._fresh: set[int] = set()
         self._lost: set[int] = set()
-        self._recoveries = 0
+        self.max_recoveries = max_recoveries()
+        self.n_recoveries = 0
+        self._in_a_row = 0
         self._placement: Placement | None = None
         try:
             self._placement = Placement(client, self.fit, chunks, n_shards)
@@ -162,7 +172,7 @@ class ClusterRounds:
         for answer in answers.values():
             for node, value in answer.nodes.items():
                 tree.add(node, value)
-        self._recoveries = 0
+        self._in_a_row = 0
         self.n_rounds += 1
         return tree.total()
 
@@ -223,12 +233,12 @@ class ClusterRounds:
             )
 
     def _count_recovery(self, cause: BaseException | None) -> None:
-        self._recoveries += 1
-        if self._recoveries > MAX_RECOVERIES:
+        self.n_recoveries += 1
+        self._in_a_row += 1
+        if self._in_a_row > self.max_recoveries:
             raise RuntimeError(
-                f"workers were lost {self._recoveries} times without a successful round in "
-                "between. They may be running out of memory: use more or larger workers, or "
-                "smaller chunks, and look at client.get_worker_logs(nanny=True)"
+                f"workers were lost {self._in_a_row} times without a successful round in "
+                f"between. {LOSING_WORKERS}"
             ) from cause
 
     def _recover(self, cause: BaseException | None) -> None:

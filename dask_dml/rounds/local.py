@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from dask_dml.blocks import Block, Shard, concatenate, slice_rows
-from dask_dml.rounds.base import ShardFunction, StateFunction, TreeSum
+from dask_dml.rounds.base import MAX_RECOVERIES, ShardFunction, StateFunction, TreeSum
 from dask_dml.rounds.plan import NumberOfShards, check_rows, merge_runs, merged_size, split_chunks
 from dask_dml.rounds.threads import BlasLimit
 
@@ -38,6 +38,9 @@ class LocalRounds:
         self.shards = tuple(shards)
         self.shard_rows = tuple(shard.n_rows for shard in shards)
         self.n_rounds = 0
+        self.max_recoveries = (
+            MAX_RECOVERIES  # of use to those who test losses: nothing is lost here
+        )
         self._state: dict[int, Any] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._blas = BlasLimit()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dask.delayed import Delayed, delayed
 
 from dask_dml.rounds.base import ShardFunction, StateFunction, StateLost, TreeSum
-from dask_dml.rounds.calls import round_timeout
+from dask_dml.rounds.calls import max_recoveries, round_timeout
 from dask_dml.rounds.graphs import ClusterGraphs, Graphs, ThreadGraphs
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards, check_rows, split_chunks
 from dask_dml.rounds.tasks import (
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from dask_dml.input.chunks import Chunks
-
-#: Times that a round is begun when data that it sent along goes down with a worker.
-MAX_ATTEMPTS = 5
 
 #: Partial results of a shard that one task adds up: it has that many in memory at once.
 TERMS_PER_TASK = 8
@@ -63,6 +60,10 @@ class StreamingRounds:
         Number of rows of each shard.
     n_rounds : int
         Successful rounds so far; counting the rows at first is none.
+    n_recoveries : int
+        Times that a round was begun again, or that states were lost.
+    max_recoveries : int
+        How often a round may be begun again (dask config ``dask_dml.max-recoveries``).
 
     Raises
     ------
@@ -88,6 +89,8 @@ class StreamingRounds:
         check_n_shards(n_shards)
         self.chunks = chunks
         self.n_rounds = 0
+        self.n_recoveries = 0
+        self.max_recoveries = max_recoveries()
         self._graphs: Graphs = ThreadGraphs(n_threads) if client is None else ClusterGraphs(client)
         self._open = True
         self._number = count()
@@ -167,13 +170,14 @@ class StreamingRounds:
     def _round(self, attempt: Callable[[], Any]) -> Any:
         if not self._open:
             raise RuntimeError("these rounds have been closed")
-        for left in reversed(range(MAX_ATTEMPTS)):
+        for left in reversed(range(self.max_recoveries + 1)):
             try:
                 result = attempt()
             except DataLost:
                 # What was sent along has no lineage; sent again, it is there again.
                 if not left:
                     raise
+                self.n_recoveries += 1
             else:
                 break
         self.n_rounds += 1
@@ -186,6 +190,7 @@ class StreamingRounds:
             lost = [number for number, shard in enumerate(self._shards) if gone & set(shard)]
             forgotten = {chunk for number in lost for chunk in self._shards[number]}
             self._graphs.drop(self._states.pop(chunk) for chunk in forgotten)
+            self.n_recoveries += 1
             raise StateLost(lost)
 
     # Graphs

@@ -13,11 +13,11 @@ from dask_dml.objective.margin_evaluation import MarginObjective
 from dask_dml.objective.margins import MarginProblem, MarginQuery
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.passes.margins import column_squares, spread
-from dask_dml.rounds.base import Rounds, StateLost
+from dask_dml.rounds.base import Rounds, regaining
 from dask_dml.solvers.base import Limits, Outcome, minimise
 from dask_dml.solvers.dual.active_set import MergeObjective, MergeStep, rows_to_merge
 from dask_dml.solvers.dual.active_set_pass import DualPieces, dual_values
-from dask_dml.solvers.dual.ascent_pass import count_dual_support
+from dask_dml.solvers.dual.ascent_pass import count_dual_support, forget
 from dask_dml.solvers.dual.descent import DualObjective, DualStep, plan_dual
 from dask_dml.solvers.dual.support import Duals, count_support
 from dask_dml.solvers.margin_newton import (
@@ -200,13 +200,9 @@ def find_duals(rounds: Rounds, task: Task) -> DualPieces:
     """
     task, batch, columns = _prepared(rounds, task)
     labels = np.array([problem.label for problem in batch])
-    while True:
-        _solve_dual(rounds, task, batch, columns)
-        try:
-            pieces: DualPieces = rounds.update(dual_values, labels)
-        except StateLost:
-            continue
-        return pieces
+    pieces: DualPieces
+    _, pieces = _dual_outcomes(rounds, task, batch, columns, dual_values, labels)
+    return pieces
 
 
 def _prepared(rounds: Rounds, task: Task) -> tuple[Task, list[MarginProblem], Columns]:
@@ -257,25 +253,9 @@ def _without_unused(task: Task, squares: np.ndarray | None) -> tuple[Task, Colum
 def _solve_dual(
     rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
 ) -> Solution:
-    # The loop takes any objective whose answers suit its steps.
-    objective: Any
-    steps: list[Any]
-    if task.squared:
-        squares = columns.squares
-        if squares is None:
-            squares = rounds.map_reduce(column_squares) / task.weight
-        shape = plan_dual(batch, task.weight * squares, sum(rounds.shard_rows))
-        objective = DualObjective(rounds, batch, shape, task.seed, columns=columns.used)
-        steps = [DualStep(problem, shape) for problem in batch]
-    else:
-        limit = rows_to_merge(rounds.shard_rows, task.n_features, task.entries, len(batch))
-        objective = MergeObjective(rounds, batch, task.seed, columns.used)
-        steps = [
-            MergeStep(problem, task.n_features, rounds.shard_rows, limit, task.limits.tol)
-            for problem in batch
-        ]
-    outcomes = minimise(objective, steps, task.limits)
-    n_support = rounds.update(count_dual_support, task.labels)
+    outcomes, n_support = _dual_outcomes(
+        rounds, task, batch, columns, count_dual_support, task.labels
+    )
     return Solution(
         columns.spread(np.array([outcome.coef for outcome in outcomes])),
         np.array([outcome.intercept for outcome in outcomes]),
@@ -284,6 +264,48 @@ def _solve_dual(
         n_support.astype(np.intp),
         None,
     )
+
+
+def _dual_outcomes(
+    rounds: Rounds,
+    task: Task,
+    batch: list[MarginProblem],
+    columns: Columns,
+    finish: Callable[..., Any],
+    broadcast: Any,
+) -> tuple[list[Outcome], Any]:
+    """Solve, and return what ``finish`` makes of the dual variables beside the shards, too."""
+    squares = columns.squares
+    if task.squared and squares is None:
+        squares = rounds.map_reduce(column_squares) / task.weight
+
+    def solved() -> tuple[list[Outcome], Any]:
+        outcomes = minimise(*_dual_loop(rounds, task, batch, squares, columns.used), task.limits)
+        return outcomes, rounds.update(finish, broadcast)
+
+    # Dual variables that are lost after the last step leave nothing to count: all of them begin
+    # anew, so that the answer is the same.
+    return regaining(rounds, solved, lambda: rounds.update(forget))
+
+
+def _dual_loop(
+    rounds: Rounds,
+    task: Task,
+    batch: list[MarginProblem],
+    squares: np.ndarray | None,
+    used: np.ndarray | None,
+) -> tuple[Any, list[Any]]:
+    """Return the objective and the steps; the loop takes any that suit each other."""
+    if task.squared:
+        assert squares is not None
+        shape = plan_dual(batch, task.weight * squares, sum(rounds.shard_rows))
+        objective = DualObjective(rounds, batch, shape, task.seed, columns=used)
+        return objective, [DualStep(problem, shape) for problem in batch]
+    limit = rows_to_merge(rounds.shard_rows, task.n_features, task.entries, len(batch))
+    return MergeObjective(rounds, batch, task.seed, used), [
+        MergeStep(problem, task.n_features, rounds.shard_rows, limit, task.limits.tol)
+        for problem in batch
+    ]
 
 
 def _solve_newton(

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dask_dml.objective.margins import MarginProblem
-from dask_dml.rounds.base import Rounds, StateLost
+from dask_dml.rounds.base import Rounds, regaining
 from dask_dml.solvers.dual.active_set_pass import MergeAsk, MergeBatch, MergeSums, merge_round
 from dask_dml.solvers.dual.box_qp import MAX_COLUMNS, Box, maximise
 
@@ -157,16 +157,19 @@ class MergeObjective:
 
     def evaluate(self, queries: Mapping[int, MergeQuery]) -> dict[int, MergeEvaluation]:
         """Answer the queries of several problems in one round; the first takes two."""
-        while True:
-            try:
-                if not self._known:
-                    queries = self._gathered(queries)
-                batch = self._update(queries, gather=False)
-            except StateLost:
-                # The shards that are left have not taken anything over yet.
-                self._known = False
-            else:
-                break
+        asked = dict(queries)
+
+        def regain() -> None:
+            # The shards that are left have not taken anything over yet.
+            self._known = False
+
+        def step() -> MergeBatch:
+            if not self._known:
+                asked.update(self._gathered(asked))
+            return self._update(asked, gather=False)
+
+        batch = regaining(self.rounds, step, regain)
+        queries = asked
         return {
             number: self._evaluation(number, queries[number], found)
             for number, found in zip(sorted(queries), batch.of, strict=True)

@@ -317,3 +317,8 @@ def count_dual_support(
             at = np.searchsorted(classes, block.y[used, 0])
             counts += np.bincount(at, minlength=len(classes))
     return state, counts
+
+
+def forget(shard: Shard, state: object, _: None) -> tuple[None, float]:  # noqa: ARG001 - as all
+    """Have a shard begin anew."""
+    return None, 0.0

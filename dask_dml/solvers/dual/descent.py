@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dask_dml.objective.margins import MarginProblem
-from dask_dml.rounds.base import Rounds, StateLost
+from dask_dml.rounds.base import Rounds, regaining
 from dask_dml.solvers.dual.ascent_pass import (
     ALPHA,
     DISTANCE,
@@ -191,13 +191,13 @@ class DualObjective:
         """Answer the queries of several problems in one round."""
         for number, query in queries.items():
             self._effect[number] += query.step * self._rise[number]
-        while True:
-            try:
-                total = self._update(queries, self.n_epochs)
-            except StateLost:
-                queries = self._regain(queries)
-            else:
-                break
+        asked = dict(queries)
+        total = regaining(
+            self.rounds,
+            lambda: self._update(asked, self.n_epochs),
+            lambda: asked.update(self._regain(asked)),
+        )
+        queries = asked
         numbers = sorted(queries)
         self._rise[numbers] = np.column_stack([total.move, total.move_intercept])
         return {
@@ -211,12 +211,7 @@ class DualObjective:
         A worker took the others down; they begin at zero again.
         """
         self._told = False
-        while True:
-            try:
-                total = self._update(queries, 0)
-            except StateLost:
-                continue
-            break
+        total = self._update(queries, 0)
         left = dict(queries)
         for at, number in enumerate(sorted(queries)):
             self._effect[number] = np.append(total.move[at], total.move_intercept[at])

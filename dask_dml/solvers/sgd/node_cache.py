@@ -169,6 +169,13 @@ def on_node(shard: Shard, memory: Memory | None, request: Request) -> tuple[Memo
     return replace(node.memory, partial=result) if request.keep else node.memory, result
 
 
+def on_new_node(shard: Shard, memory: Memory | None, request: Request) -> tuple[Memory, float]:
+    """Have a node that remembers nothing evaluate a request again that it remembered once."""
+    if memory is None:
+        memory, _ = on_node(shard, memory, request)
+    return memory, 0.0
+
+
 def on_shard(node: Node, request: tuple[Callable[[Shard, Any], Any], Any]) -> Any:
     """Evaluate a shard function on the node's rows."""
     function, broadcast = request

@@ -19,11 +19,11 @@ from dask_dml.objective.losses import Loss
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.problem import Frame
 from dask_dml.passes import evaluate as passes
-from dask_dml.rounds.base import Rounds, StateLost
+from dask_dml.rounds.base import Rounds, regaining
 from dask_dml.solvers.sgd import node_cache, sample_pass
 from dask_dml.solvers.sgd import passes as sgd_passes
 from dask_dml.solvers.sgd.local_steps import Visit
-from dask_dml.solvers.sgd.node_cache import Ground, Request, on_node
+from dask_dml.solvers.sgd.node_cache import Ground, Request, on_new_node, on_node
 from dask_dml.solvers.sgd.partials import Models, Survey
 from dask_dml.solvers.sgd.row_order import Split, training
 
@@ -191,6 +191,8 @@ class Nodes:
         self.passes = 0
         self._ground: Ground | None = None
         self._known = True
+        # The last request whose results the nodes remember.
+        self._kept: Request | None = None
         self._weights: np.ndarray | None = None
 
     @property
@@ -230,12 +232,21 @@ class Nodes:
     def _ask(self, function: Any, broadcast: Any, *, keep: bool = False) -> Any:
         ground = None if self._known else self._ground
         request = Request(function, broadcast, keep, self.split, ground)
-        try:
-            partial = self.rounds.update(on_node, request)
-        except StateLost:
-            # A node that has lost its memory is told what it needs, and does without the rest.
-            partial = self.rounds.update(on_node, replace(request, ground=self._ground))
+        told = replace(request, ground=self._ground)
+
+        def step() -> Any:
+            return self.rounds.update(on_node, told if lost else request)
+
+        def regain() -> None:
+            lost.append(True)
+            if self._kept is not None:
+                self.rounds.update(on_new_node, self._kept)
+
+        lost: list[bool] = []
+        partial = regaining(self.rounds, step, regain)
         self._known = True
+        if keep:
+            self._kept = told
         return partial
 
     def score(self, coef: np.ndarray, intercept: np.ndarray, shift: np.ndarray) -> float:
