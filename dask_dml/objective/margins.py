@@ -27,6 +27,7 @@ from typing import Literal
 import numpy as np
 
 from dask_dml.kernels import margin_rows as rows
+from dask_dml.objective.certificate import certified_gap
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.passes.margins import ALL_COLUMNS
 
@@ -241,7 +242,7 @@ def evaluation(
     penalty = problem.penalty_value(query.coef, query.intercept)
     objective = float(sums[rows.TARGET]) + penalty
     scale, bound = dual_bound(problem, sums, gradient, positive)
-    gap = max(objective - bound, 0.0)
+    gap = certified_gap(objective, bound)
     u_b = 0.0
     if problem.scaling > 0.0:
         u_b = float(sums[rows.ALPHA_POSITIVE] - sums[rows.ALPHA])

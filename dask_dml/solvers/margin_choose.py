@@ -298,13 +298,13 @@ def _dual_loop(
     """Return the objective and the steps; the loop takes any that suit each other."""
     if task.squared:
         assert squares is not None
-        shape = plan_dual(batch, task.weight * squares, sum(rounds.shard_rows))
+        n_rows = sum(rounds.shard_rows)
+        shape = plan_dual(batch, task.weight * squares, task.weight, n_rows)
         objective = DualObjective(rounds, batch, shape, task.seed, columns=used)
         return objective, [DualStep(problem, shape) for problem in batch]
     limit = rows_to_merge(rounds.shard_rows, task.n_features, task.entries, len(batch))
     return MergeObjective(rounds, batch, task.seed, used), [
-        MergeStep(problem, task.n_features, rounds.shard_rows, limit, task.limits.tol)
-        for problem in batch
+        MergeStep(problem, task.n_features, limit, task.limits.deadline) for problem in batch
     ]
 
 

@@ -33,11 +33,11 @@ def solve(X, y, n_shards, *, squared=False, C=1e-3, tol=1e-6, rounds=LocalRounds
     problem = MarginProblem(1.0, (C, C), squared, ElasticNet(l2=1.0), 1.0)
     with rounds(shards) as data:
         if squared:
-            shape = plan_dual([problem], (X**2).sum(axis=0), len(X))
+            shape = plan_dual([problem], (X**2).sum(axis=0), len(X), len(X))
             step, objective = DualStep(problem, shape), DualObjective(data, [problem], shape)
         else:
             limit = rows_to_merge(data.shard_rows, X.shape[1], X.size, 1)
-            step = MergeStep(problem, X.shape[1], data.shard_rows, limit, tol)
+            step = MergeStep(problem, X.shape[1], limit)
             objective = MergeObjective(data, [problem])
         (outcome,) = minimise(objective, [step], Limits(1000, tol))
         return outcome, data.n_rounds
@@ -123,7 +123,7 @@ def test_more_rows_at_the_margin_than_may_travel():
     shards = make_shards([frozen(X, y[:, None], None, ())], 4, 1)
     problem = MarginProblem(1.0, (10.0, 10.0), False, ElasticNet(l2=1.0), 1.0)
     with LocalRounds(shards) as data:
-        step = MergeStep(problem, 600, data.shard_rows, 150, 1e-5)
+        step = MergeStep(problem, 600, 150)
         (outcome,) = minimise(MergeObjective(data, [problem]), [step], Limits(300, 1e-5))
     assert outcome.converged
     assert best * (1 - 1e-7) <= outcome.objective <= best * (1 + 1e-5)

@@ -26,9 +26,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from dask_dml.objective.certificate import certified_gap
 from dask_dml.objective.margins import MarginProblem
 from dask_dml.rounds.base import Rounds, regaining
-from dask_dml.solvers.dual.active_set_pass import MergeAsk, MergeBatch, MergeSums, merge_round
+from dask_dml.solvers.dual.active_set_pass import (
+    Count,
+    MergeAsk,
+    MergeBatch,
+    MergeSums,
+    Part,
+    merge_round,
+)
 from dask_dml.solvers.dual.box_qp import MAX_COLUMNS, Box, maximise
 
 #: Entries of X that may travel in a round: from each node, the fewer rows of which have the less to
@@ -41,8 +49,6 @@ ROWS_PER_COLUMN, MOST_ROWS, MOST_WIDE_ROWS = 4, 32768, 8192
 SHARE = 0.25
 #: A problem is given up where so many rounds in a row have not closed the gap by this share.
 PATIENCE, PROGRESS = 60, 0.1
-#: Gap below which sums over all rows are not trusted.
-DIGITS = 1e-8
 #: Relative precision of the driver's maximum, and relative to the gap.
 PRECISION, OF_GAP = 1e-5, 1e-2
 
@@ -85,19 +91,22 @@ class MergeQuery:
         Coefficients: what the dual variables amount to.
     intercept : float
         Intercept likewise.
-    quota : ndarray of int of shape (n_shards,)
-        Rows that a shard may send.
+    limit : int
+        Rows that all shards together may send.
+    quota : mapping of (int, int) to int
+        By part of the data, rows that it may send, where this is known.
     share : float
         Share of the last proposal that is kept.
-    merged : mapping of int to ndarray
-        By shard, new dual variables of the rows that it has sent.
+    merged : mapping of (int, int) to ndarray
+        By part, new dual variables of the rows that it has sent.
     """
 
     coef: np.ndarray
     intercept: float
-    quota: np.ndarray
+    limit: int
+    quota: Mapping[Part, int] = field(default_factory=dict)
     share: float = 0.0
-    merged: Mapping[int, np.ndarray] = field(default_factory=dict)
+    merged: Mapping[Part, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,8 @@ class MergeEvaluation:
         Their distance relative to the bound.
     slack : float
         Zero: nothing is smoothed.
+    terms : float
+        Of what size the terms are whose sum the bound is.
     found : MergeSums
         Rows and proposal.
     """
@@ -123,6 +134,7 @@ class MergeEvaluation:
     bound: float
     relative_gap: float
     slack: float
+    terms: float
     found: MergeSums
 
 
@@ -180,7 +192,13 @@ class MergeObjective:
         batch = self._update(queries, gather=True)
         self._known = True
         return {
-            number: MergeQuery(found.move[:-1].copy(), float(found.move[-1]), queries[number].quota)
+            number: replace(
+                queries[number],
+                coef=found.effect[:-1].copy(),
+                intercept=float(found.effect[-1]),
+                share=0.0,
+                merged={},
+            )
             for number, found in zip(sorted(queries), batch.of, strict=True)
         }
 
@@ -198,7 +216,8 @@ class MergeObjective:
             intercept=np.array([query.intercept for query in asked]),
             share=np.array([query.share for query in asked]),
             merged=tuple(query.merged for query in asked),
-            quota=np.array([query.quota for query in asked]),
+            quota=tuple(query.quota for query in asked),
+            limit=np.array([query.limit for query in asked]),
             seed=self.seed,
             gather=gather,
             n_rows=sum(self.rounds.shard_rows),
@@ -208,10 +227,12 @@ class MergeObjective:
         return batch
 
     def _evaluation(self, number: int, query: MergeQuery, found: MergeSums) -> MergeEvaluation:
-        penalty = self.problems[number].penalty_value(query.coef, query.intercept)
-        objective, bound = found.target + penalty, found.alpha - penalty
-        gap = max(objective - bound, 0.0) / bound if bound > 0.0 else np.inf
-        return MergeEvaluation(query, objective, bound, gap, 0.0, found)
+        problem = self.problems[number]
+        objective = found.target + problem.penalty_value(query.coef, query.intercept)
+        bound = found.alpha - problem.penalty_value(found.effect[:-1], float(found.effect[-1]))
+        terms = found.mass * float(np.sqrt(found.effect @ found.effect))
+        gap = certified_gap(objective, bound, terms) / bound if bound > 0.0 else np.inf
+        return MergeEvaluation(query, objective, bound, gap, 0.0, terms, found)
 
 
 class MergeStep:
@@ -223,34 +244,29 @@ class MergeStep:
         The problem.
     n_features : int
         Coefficients.
-    shard_rows : tuple of int
-        Rows of each shard.
     limit : int
         Rows that may travel in a round.
-    tol : float
-        Gap that is aimed at.
+    deadline : float, default=inf
+        `time.monotonic` value after which the driver's work is cut short.
     """
 
     def __init__(
         self,
         problem: MarginProblem,
         n_features: int,
-        shard_rows: tuple[int, ...],
         limit: int,
-        tol: float,
+        deadline: float = np.inf,
     ) -> None:
         self.problem = problem
+        self.deadline = deadline
         self.limit = limit
         self.current: MergeEvaluation
         self.n_iter = 0
         self.stalled = False
         self.optimality = np.inf
-        self._rows = np.array(shard_rows, float)
-        self._least = min(DIGITS, tol)
         self._few = ROWS_PER_COLUMN * (n_features + 1)
         self._waiting, self._mark = 0, np.inf
-        at_first = np.ceil(limit * self._rows / self._rows.sum()).astype(int)
-        self._next: MergeQuery | None = MergeQuery(np.zeros(n_features), 0.0, at_first)
+        self._next: MergeQuery | None = MergeQuery(np.zeros(n_features), 0.0, limit)
 
     @property
     def query(self) -> MergeQuery:
@@ -269,29 +285,31 @@ class MergeStep:
             return
         best, bound = self.current, max(evaluation.bound, self.current.bound)
         best = evaluation if evaluation.objective <= best.objective else best
-        gap = (best.objective - bound) / bound if bound > 0.0 else np.inf
-        gap = max(gap, self._least)
+        terms = max(evaluation.terms, self.current.terms)
+        gap = certified_gap(best.objective, bound, terms) / bound if bound > 0.0 else np.inf
         closed = gap <= (1.0 - PROGRESS) * self._mark
         self._waiting, self._mark = (0, gap) if closed else (self._waiting + 1, self._mark)
         self.stalled = self._waiting > PATIENCE
-        self.current = replace(best, bound=bound, relative_gap=gap)
+        self.current = replace(best, bound=bound, relative_gap=gap, terms=terms)
 
-    def _quota(self, unsure: np.ndarray) -> np.ndarray:
-        """Return how many rows each shard may send, by how many it had to send before."""
+    def _quota(self, counts: Mapping[Part, Count]) -> dict[Part, int]:
+        """Return how many rows each part may send, by how many it had to send before."""
+        unsure = np.array([count.unsure for count in counts.values()], float)
+        rows = np.array([count.rows for count in counts.values()], float)
         wanted = float(unsure.sum())
         if wanted >= self.limit:
-            return np.ceil(self.limit * unsure / wanted).astype(int)
-        # Some more go with them: those that are held at a bound least.
-        rest = min(self.limit - wanted, max(wanted, self._few))
-        share = 0.5 * (self._rows / self._rows.sum() + unsure / max(wanted, 1.0))
-        return np.ceil(unsure + rest * share).astype(int)
+            quota = self.limit * unsure / wanted
+        else:
+            # Some more go with them: those that are held at a bound least.
+            rest = min(self.limit - wanted, max(wanted, self._few))
+            quota = unsure + 0.5 * rest * (rows / rows.sum() + unsure / max(wanted, 1.0))
+        return dict(zip(counts, map(int, np.ceil(quota)), strict=True))
 
     def _merged(self, e: MergeEvaluation) -> MergeQuery:
         """Return the point with the largest dual objective that can be reached."""
         found, rows = e.found, e.found.rows
         scaling = self.problem.scaling
         unit = 1.0 / scaling if scaling > 0.0 else 0.0
-        quota = self._quota(np.array([found.counts[n][1] for n in sorted(found.counts)], float))
         box = Box(
             X=rows.X.astype(np.float64),
             sign=rows.sign,
@@ -302,11 +320,17 @@ class MergeStep:
             along=np.append(found.move[:-1], unit * found.move[-1]),
             rise=found.rise,
         )
-        here = np.append(e.query.coef, unit * e.query.intercept)
+        here = np.append(found.effect[:-1], unit * found.effect[-1])
         box = replace(box, fixed=here - box.effect(rows.alpha))
         gap = min(PRECISION, OF_GAP * self.current.relative_gap)
-        alpha, share = maximise(box, max(gap * abs(e.bound), 1e-300))
-        there = box.fixed + box.effect(alpha) + share * box.along
-        ends = np.cumsum([found.counts[n][0] for n in sorted(found.counts)])
-        merged = dict(zip(sorted(found.counts), np.split(alpha, ends[:-1]), strict=True))
-        return MergeQuery(there[:-1], float(scaling * there[-1]), quota, share, merged)
+        best = maximise(box, max(gap * abs(e.bound), 1e-300), self.deadline)
+        # The order in which parts were added up is that of their rows.
+        ends = np.cumsum([count.sent for count in found.counts.values()])
+        return MergeQuery(
+            coef=best.point[:-1],
+            intercept=float(scaling * best.point[-1]),
+            limit=self.limit,
+            quota=self._quota(found.counts),
+            share=best.share,
+            merged=dict(zip(found.counts, np.split(best.a, ends[:-1]), strict=True)),
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,6 +24,19 @@ START_PASSES, START_EPOCHS = 3, 2
 N_EPOCHS = 3
 #: Dual variables closer to a bound than this share of their cost lie at it.
 ROUNDING = 1e-13
+
+
+#: Number of a shard and of the first chunk of the input that it holds.
+Part = tuple[int, int]
+
+
+def part_of(shard: Shard) -> Part:
+    """Return by what a visited shard is known.
+
+    Where data is streamed, a shard is visited chunk by chunk, each with a state of its own.
+    """
+    origin = shard.blocks[0].origin
+    return shard.number, origin[0][0] if origin else 0
 
 
 @dataclass(frozen=True)
@@ -45,10 +59,12 @@ class MergeAsk:
         What belongs to it as an intercept.
     share : ndarray of shape (n_problems,)
         Share of the last proposal that is kept.
-    merged : tuple of mapping of int to ndarray
-        By shard, new dual variables of the rows that it has sent.
-    quota : ndarray of int of shape (n_problems, n_shards)
-        Rows that a shard may send.
+    merged : tuple of mapping of (int, int) to ndarray
+        By `part_of` a shard, new dual variables of the rows that it has sent.
+    quota : tuple of mapping of (int, int) to int
+        By part, rows that it may send; others send their share of ``limit``.
+    limit : ndarray of int of shape (n_problems,)
+        Rows that all may send together.
     seed : int
         Of the order of the rows.
     gather : bool
@@ -67,12 +83,21 @@ class MergeAsk:
     coef: np.ndarray
     intercept: np.ndarray
     share: np.ndarray
-    merged: tuple[Mapping[int, np.ndarray], ...]
-    quota: np.ndarray
+    merged: tuple[Mapping[Part, np.ndarray], ...]
+    quota: tuple[Mapping[Part, int], ...]
+    limit: np.ndarray
     seed: int
     gather: bool
     n_rows: int
     columns: np.ndarray | None = None
+
+
+class Count(NamedTuple):
+    """How many rows a part sends, how many were not held at a bound, and how many it has."""
+
+    sent: int
+    unsure: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -81,28 +106,34 @@ class MergeSums:
 
     Attributes
     ----------
-    target, alpha, rise : float
-        Sum of the losses, of the dual variables, and of their proposed change.
-    move : ndarray of shape (n_features + 1,)
-        What the proposed change amounts to (or all dual variables), as an intercept last.
+    target, alpha, rise, mass : float
+        Sum of the losses, of the dual variables, of their proposed change, and of the dual
+        variables times their rows' norms.
+    effect, move : ndarray of shape (n_features + 1,)
+        ``sum_i alpha_i y_i x_i``, and what the proposed change would add to it; as an intercept
+        last.
     rows : UrgentRows
-        The rows that are sent, shard by shard.
-    counts : dict of int to (int, int)
-        By shard, how many rows it sends, and how many were not held at a bound.
+        The rows that are sent, part by part.
+    counts : dict of (int, int) to Count
+        By `part_of` a shard.
     """
 
     target: float
     alpha: float
     rise: float
+    mass: float
+    effect: np.ndarray
     move: np.ndarray
     rows: UrgentRows
-    counts: dict[int, tuple[int, int]]
+    counts: dict[Part, Count]
 
     def __add__(self, other: MergeSums) -> MergeSums:
         return MergeSums(
             self.target + other.target,
             self.alpha + other.alpha,
             self.rise + other.rise,
+            self.mass + other.mass,
+            self.effect + other.effect,
             self.move + other.move,
             self.rows + other.rows,
             self.counts | other.counts,
@@ -197,7 +228,12 @@ def _moved(
 ) -> list[np.ndarray]:
     """Return the dual variables after the changes."""
     number, first, moved = ask.numbers[at], 0, []
-    merged = ask.merged[at].get(shard.number, np.empty(0))
+    merged = ask.merged[at].get(part_of(shard), np.empty(0))
+    n_sent = sum(map(len, state.sent[number]))
+    if len(merged) not in (0, n_sent):
+        raise RuntimeError(
+            f"internal error: {n_sent} rows were sent, {len(merged)} came back; please report it"
+        )
     for position, (_, cost) in enumerate(labels):
         alpha = state.alpha[number][position] + ask.share[at] * state.change[number][position]
         sent = state.sent[number][position]
@@ -265,9 +301,10 @@ def _gather(
     alpha = state.alpha[number]
     state.change[number] = [np.zeros_like(a) for a in alpha]
     state.sent[number] = [np.empty(0, np.intp) for _ in alpha]
-    move = _effect(shard, ask, alpha, labels)
+    effect = _effect(shard, ask, alpha, labels)
     rows = _rows(shard, ask, state, number, labels)
-    return MergeSums(0.0, float(sum(a.sum() for a in alpha)), 0.0, move, rows, {})
+    total = float(sum(a.sum() for a in alpha))
+    return MergeSums(0.0, total, 0.0, 0.0, effect, np.zeros_like(effect), rows, {})
 
 
 def _effect(
@@ -286,7 +323,8 @@ def _effect(
 def _survey(
     shard: Shard, state: MergeState, ask: MergeAsk, at: int, labels: list[_Labels]
 ) -> MergeSums:
-    number, quota = ask.numbers[at], int(ask.quota[at, shard.number])
+    number, part = ask.numbers[at], part_of(shard)
+    quota = ask.quota[at].get(part, -(-int(ask.limit[at]) * shard.n_rows // ask.n_rows))
     alpha = state.alpha[number]
     w = spread(ask.coef[at], ask.columns, shard.blocks[0].n_features)
     b = float(ask.intercept[at])
@@ -310,8 +348,12 @@ def _survey(
         move, rise = _effect(shard, ask, change, labels), float(sum(c.sum() for c in change))
     state.change[number] = change
     chosen = _rows(shard, ask, state, number, labels)
-    counts = {shard.number: (len(chosen.sign), unsure)}
-    return MergeSums(target, total, rise, move, chosen, counts)
+    counts = {part: Count(len(chosen.sign), unsure, shard.n_rows)}
+    effect = _effect(shard, ask, alpha, labels)
+    mass = sum(
+        float(a @ np.sqrt(norms)) for a, norms in zip(alpha, state.penalty.norms, strict=True)
+    )
+    return MergeSums(target, total, rise, mass, effect, move, chosen, counts)
 
 
 def _most_urgent(urgency: list[np.ndarray], quota: int, seed: tuple[int, ...]) -> list[np.ndarray]:

@@ -8,7 +8,8 @@ other variables move together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
@@ -24,8 +25,16 @@ MAX_STEPS, MAX_PASSES = 60, 20
 NEARLY = 0.99
 #: Where the central path is joined, relative to the products of slopes and bounds.
 CENTRE = 1.0
+#: A variable is taken to a bound when a step takes this share off its distance, or a larger one,
+#: compared with the share that it takes off the bound's multiplier.
+SURE = 0.3
 #: Share of what has been gained that may be left.
 ENOUGH = 1e-2
+#: By how much an interior point goes beyond all that: every step gains a digit, and digits of the
+#: coefficients, of which costs are multiples, are worth more than those of the objective.
+BEYOND = 1e-5
+#: Interior points in a row that bring no progress before rounding is held to be the reason.
+PATIENCE = 8
 #: Visits of every row between two solutions of a linear system, and products that these may take.
 N_EPOCHS, MAX_PRODUCTS = 3, 150
 #: Rows on a face up to which its system is solved directly.
@@ -95,8 +104,29 @@ class Box:
         return total
 
 
-def maximise(box: Box, precision: float) -> tuple[np.ndarray, float]:
-    """Return the maximiser.
+@dataclass(frozen=True)
+class Maximum:
+    """Where the maximum of a `Box` is.
+
+    Attributes
+    ----------
+    a : ndarray of shape (n_rows,)
+        Variables.
+    share : float
+        How much of the direction to go.
+    point : ndarray of shape (n_features + 1,)
+        Coefficients of the primal problem, the coefficient of the intercept's column last.  At
+        the maximum they are ``v + Z'a``; where large terms cancel in that sum, these have more
+        digits.
+    """
+
+    a: np.ndarray
+    share: float
+    point: np.ndarray
+
+
+def maximise(box: Box, precision: float, deadline: float = np.inf) -> Maximum:
+    """Return the maximum.
 
     Parameters
     ----------
@@ -104,23 +134,22 @@ def maximise(box: Box, precision: float) -> tuple[np.ndarray, float]:
         The problem.
     precision : float
         What may be missing to the maximum.
-
-    Returns
-    -------
-    a : ndarray of shape (n_rows,)
-        Variables.
-    share : float
-        How much of the direction to go.
+    deadline : float, default=inf
+        `time.monotonic` value after which the best that has been found is returned.
     """
+    share = 0.0
     if box.X.shape[1] <= min(MAX_COLUMNS, max(len(box.upper), SMALL_FACE // 2)):
-        a, share, gained = _interior_point(box, precision)
-    else:
-        a, share, gained = box.start, 0.0, 0.0
-    if not gained > 0.0:
-        # No more than rounding is to be had this way.
-        a, share, gained = box.start, _best_share(box), 0.0
+        found, gained, missing = _interior_point(box, precision, deadline)
+        if gained > 0.0:
+            if missing <= max(precision, ENOUGH * gained):
+                return found
+            box = replace(box, start=found.a)
+            share, precision = found.share, max(precision, ENOUGH * gained)
+    if share == 0.0:
+        share = _best_share(box)
     fixed = box.fixed + share * box.along
-    return _ascend(box, fixed, a, max(precision, ENOUGH * gained)), share
+    a = _ascend(box, fixed, box.start, precision, deadline)
+    return Maximum(a, share, fixed + box.effect(a))
 
 
 def _best_share(box: Box) -> float:
@@ -131,7 +160,10 @@ def _best_share(box: Box) -> float:
 
 
 class _Interior:
-    """An interior point: variables, multipliers of their bounds, and the next step.
+    """An interior point: variables, multipliers of their bounds, coefficients, and the next step.
+
+    The coefficients have the variables' sum for a limit only: where columns differ much in scale,
+    or costs, the large terms of that sum leave nothing of its digits.
 
     The direction is one more variable, scaled so that it is as long as the others are.
     """
@@ -143,18 +175,17 @@ class _Interior:
         moves = [length] if length > 0.0 else []
         self.linear = np.append(np.ones(len(box.upper)), [box.rise * self.unit for _ in moves])
         self.upper = np.append(box.upper, moves)
-        self.a = np.append(box.start, [0.0 for _ in moves])
-        slope = self.slope()
-        self.least = self.gained
+        a = np.append(box.start, [0.0 for _ in moves])
+        self.w = box.fixed + self.effect(a)
+        self.least = self.gained_at(a)
         # The point of the central path, were the slope to stay as it is.
-        c = self.upper
+        slope, c = self.slope(), self.upper
         centre = CENTRE * max(float(np.mean(np.abs(slope) * c)), 1e-300)
         root = np.sqrt((slope * c) ** 2 + 4.0 * centre**2)
         self.a = 2.0 * centre * c / (slope * c + 2.0 * centre + root)
         # Kept apart: a difference has no digits left near the bound.
         self.room = c - self.a
         self.low, self.high = centre / self.a, centre / self.room
-        self.rounded = self.a
 
     def effect(self, a: np.ndarray) -> np.ndarray:
         n = len(self.box.upper)
@@ -168,28 +199,32 @@ class _Interior:
         return np.append(values, self.unit * float(self.box.along @ u))
 
     def slope(self) -> np.ndarray:
-        """Return the gradient of what is minimised, and note what belongs to the point."""
-        self.u = self.box.fixed + self.effect(self.a)
-        slope: np.ndarray = self.values(self.u) - self.linear
-        self.gained = float(self.linear @ self.a) - 0.5 * _square(self.u)
-        # The objective of the primal problem at u, less that of the dual.
-        self.gap = float(self.upper @ np.maximum(-slope, 0.0) + self.a @ slope)
+        """Return the gradient of what is minimised."""
+        slope: np.ndarray = self.values(self.w) - self.linear
         return slope
 
     def gained_at(self, a: np.ndarray) -> float:
-        """Return the objective elsewhere."""
+        """Return the objective of some variables."""
         return float(self.linear @ a) - 0.5 * _square(self.box.fixed + self.effect(a))
 
-    def gap_at(self, a: np.ndarray) -> float:
-        """Return the gap elsewhere."""
-        slope = self.values(self.box.fixed + self.effect(a)) - self.linear
-        return float(self.upper @ np.maximum(-slope, 0.0) + a @ slope)
+    def rounded(self) -> np.ndarray:
+        """Return the variables of rows, those at their bounds that are about to get there."""
+        n = len(self.box.upper)
+        a, upper = self.a[:n], self.upper[:n]
+        a = np.where(self.falls[0][:n] < SURE, 0.0, a)
+        return np.where(self.falls[1][:n] < SURE, upper, a)
+
+    def price(self) -> float:
+        """Return the objective of the primal problem at the coefficients: an upper bound."""
+        loss = float(self.upper @ np.maximum(-self.slope(), 0.0))
+        return 0.5 * _square(self.w) - float(self.box.fixed @ self.w) + loss
 
     def advance(self) -> bool:
         """Take Mehrotra's step; return whether there was one."""
         a, s, low, high = self.a, self.room, self.low, self.high
         n, n_rows = len(a), len(self.box.upper)
         residual = self.slope() - low + high
+        apart = self.box.fixed + self.effect(a) - self.w
         weights = 1.0 / (low / a + high / s)
         matrix = self.box.gram(weights[:n_rows])
         if n > n_rows:
@@ -205,25 +240,27 @@ class _Interior:
 
         def solve(to_low: np.ndarray, to_high: np.ndarray) -> tuple[np.ndarray, ...]:
             right = to_low / a - to_high / s - residual
-            inner = scale * self.effect(weights * right)
+            inner = scale * (apart + self.effect(weights * right))
             move = scale * scipy.linalg.cho_solve(factor, inner, check_finite=False)
             step = weights * (right - self.values(move))
-            return step, (to_low - low * step) / a, (to_high + high * step) / s
+            return move, step, (to_low - low * step) / a, (to_high + high * step) / s
 
-        step, to_low, to_high = solve(-a * low, -s * high)
+        _, step, to_low, to_high = solve(-a * low, -s * high)
         length = _reach(1.0, (a, step), (s, -step), (low, to_low), (high, to_high))
         mean = (a @ low + s @ high) / (2 * n)
         aim = (a + length * step) @ (low + length * to_low)
         aim += (s - length * step) @ (high + length * to_high)
         centre = mean * min(aim / (2 * n * mean), 1.0) ** 3
-        step, to_low, to_high = solve(
+        move, step, to_low, to_high = solve(
             centre - a * low - step * to_low, centre - s * high + step * to_high
         )
         length = _reach(NEARLY, (a, step), (s, -step), (low, to_low), (high, to_high))
-        if not np.isfinite(length):
+        if not (np.isfinite(length) and np.isfinite(move).all()):
             return False
+        self.w = self.w + length * move
         self.a, self.room = a + length * step, s - length * step
         self.low, self.high = low + length * to_low, high + length * to_high
+        self.falls = self.a / a * (low / self.low), self.room / s * (high / self.high)
         return True
 
 
@@ -233,32 +270,42 @@ def _reach(most: float, *pairs: tuple[np.ndarray, np.ndarray]) -> float:
     return min(1.0, most / fastest) if fastest > 0.0 else 1.0
 
 
-def _interior_point(box: Box, precision: float) -> tuple[np.ndarray, float, float]:
+def _interior_point(box: Box, precision: float, deadline: float) -> tuple[Maximum, float, float]:
     """Solve by an interior-point method, whose matrices are of the number of columns.
 
     M. C. Ferris and T. S. Munson, *Interior-point methods for massive support vector machines*,
     SIAM Journal on Optimization, 2002.
+
+    Returns
+    -------
+    found : Maximum
+        The best variables, and the best coefficients.
+    gained, missing : float
+        What the variables gain, and a bound of what is missing to the maximum.
     """
-    at, n, norms = _Interior(box), len(box.upper), np.maximum(_norms(box), 1e-300)
+    at, n = _Interior(box), len(box.upper)
+    best, value, point, price = np.append(box.start, 0.0 * at.a[n:]), at.least, at.w, np.inf
+    mark, waiting = np.inf, 0
     for _ in range(MAX_STEPS):
-        if not at.advance():
+        if time.monotonic() > deadline or not at.advance():
             break
-        slope = at.slope()
-        enough = max(precision, ENOUGH * (at.gained - at.least))
-        if at.gap > enough:
-            continue
-        # A variable that one step of coordinate ascent would take to its bound belongs there.
-        reach = slope[:n] / norms
-        a = at.a[:n]
-        a = np.where(reach > a, 0.0, np.where(a - reach > box.upper, box.upper, a))
-        at.rounded = np.append(a, at.a[n:])
-        if at.gap_at(at.rounded) <= enough:
+        now = at.price()
+        if now < price:
+            price, point = now, at.w
+        rounded = np.append(at.rounded(), at.a[n:])
+        now = at.gained_at(rounded)
+        if now > value:
+            value, best = now, rounded
+        if price - value <= BEYOND * max(precision, ENOUGH * (value - at.least)):
             break
-    a, share = at.rounded[:n], 0.0
-    if len(at.rounded) > n:
-        share = min(max(float(at.unit * at.rounded[n]), 0.0), 1.0)
-    gained = at.gained_at(at.rounded) - at.least
-    return np.clip(a, 0.0, box.upper), share, gained
+        inside = price - at.gained_at(at.a)
+        mark, waiting = (inside, 0) if inside < 0.9 * mark else (mark, waiting + 1)
+        if waiting == PATIENCE:
+            break
+    share = 0.0
+    if len(best) > n:
+        share = min(max(float(at.unit * best[n]), 0.0), 1.0)
+    return Maximum(best[:n], share, point), value - at.least, price - value
 
 
 def _norms(box: Box) -> np.ndarray:
@@ -275,7 +322,9 @@ def _square(u: np.ndarray) -> float:
     return float(u @ u)
 
 
-def _ascend(box: Box, fixed: np.ndarray, a: np.ndarray, precision: float) -> np.ndarray:
+def _ascend(
+    box: Box, fixed: np.ndarray, a: np.ndarray, precision: float, deadline: float
+) -> np.ndarray:
     """Go on by coordinate ascent, which finds the face, and linear systems on it.
 
     J. J. More and G. Toraldo, *On the solution of large quadratic programming problems with bound
@@ -289,7 +338,7 @@ def _ascend(box: Box, fixed: np.ndarray, a: np.ndarray, precision: float) -> np.
         value = float(a.sum()) - 0.5 * _square(u)
         first = value if first is None else first
         gap = float(box.upper @ np.maximum(-slope, 0.0) + a @ slope)
-        if gap <= max(precision, ENOUGH * (value - first)):
+        if gap <= max(precision, ENOUGH * (value - first)) or time.monotonic() > deadline:
             break
         face = np.flatnonzero((a > 0.0) & (a < box.upper))
         if len(face):

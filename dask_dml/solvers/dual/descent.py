@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dask_dml.objective.certificate import certified_gap
 from dask_dml.objective.margins import MarginProblem
 from dask_dml.rounds.base import Rounds, regaining
 from dask_dml.solvers.dual.ascent_pass import (
@@ -121,7 +122,9 @@ class DualEvaluation:
     distance: float
 
 
-def plan_dual(problems: list[MarginProblem], squares: np.ndarray, n_rows: int) -> np.ndarray:
+def plan_dual(
+    problems: list[MarginProblem], squares: np.ndarray, weight: float, n_rows: int
+) -> np.ndarray:
     """Return the metric of the consensus.
 
     Parameters
@@ -130,6 +133,8 @@ def plan_dual(problems: list[MarginProblem], squares: np.ndarray, n_rows: int) -
         The batch.
     squares : ndarray of shape (n_features,)
         Weighted sums of squares of the columns.
+    weight : float
+        Sum of the weights.
     n_rows : int
         Rows of all nodes.
 
@@ -140,7 +145,7 @@ def plan_dual(problems: list[MarginProblem], squares: np.ndarray, n_rows: int) -
     """
     cost = np.mean([np.sqrt(problem.cost[0] * problem.cost[1]) for problem in problems])
     scaling = problems[0].scaling if not problems[0].free else 1.0
-    bends = CURVATURE * cost * np.append(squares, scaling**2 * n_rows)
+    bends = CURVATURE * cost * np.append(squares, scaling**2 * weight)
     # With as many columns as rows no node learns anything of a column that others do not know.
     share = max(0.0, 1.0 - len(squares) / n_rows)
     # Then what holds it is all that keeps the nodes together.
@@ -284,7 +289,7 @@ class DualObjective:
             query=query,
             objective=objective,
             bound=bound,
-            relative_gap=max(objective - bound, 0.0) / bound if bound > 0.0 else np.inf,
+            relative_gap=certified_gap(objective, bound) / bound if bound > 0.0 else np.inf,
             slack=0.0,
             best=best,
             effect=effect,
@@ -344,7 +349,7 @@ class DualStep:
         """Return the best point so far, beside the best bound: neither need improve steadily."""
         best = e if e.objective <= self.current.objective else self.current
         bound = max(e.bound, self.current.bound)
-        gap = max(best.objective - bound, 0.0) / bound if bound > 0.0 else np.inf
+        gap = certified_gap(best.objective, bound) / bound if bound > 0.0 else np.inf
         return replace(best, bound=bound, relative_gap=gap)
 
     def _take_turns(self) -> None:
