@@ -3,6 +3,12 @@
 from dask_dml.estimators.regression import DistributedGDRegressor
 from dask_dml.estimators.sgd import DistributedSGDRegressor
 from dask_dml.estimators.svc import DistributedLinearSVC
+from dask_dml.model_selection.regression_cv import DistributedGDRegressorCV
 
-__all__ = ["DistributedGDRegressor", "DistributedLinearSVC", "DistributedSGDRegressor"]
+__all__ = [
+    "DistributedGDRegressor",
+    "DistributedGDRegressorCV",
+    "DistributedLinearSVC",
+    "DistributedSGDRegressor",
+]
 __version__ = "0.1.0"

@@ -19,13 +19,13 @@ from typing import Any
 import bench_rounds
 import dask.array as da
 import numpy as np
-from dask_dml.losses import Loss
 from distributed import Client, LocalCluster, wait
 from sklearn.linear_model import Ridge
 
 from dask_dml import DistributedGDRegressor
 from dask_dml.blocks import Shard, frozen
-from dask_dml.passes import Point, loss_sums
+from dask_dml.objective.losses import Loss
+from dask_dml.passes.evaluate import Point, loss_sums
 
 N_FEATURES = 100
 ALPHA = 1e-4

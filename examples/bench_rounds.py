@@ -12,10 +12,10 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask_dml.chunks import Chunks
 from distributed import Client, LocalCluster, wait
 
 from dask_dml.blocks import Shard
+from dask_dml.input.chunks import Chunks
 from dask_dml.rounds.cluster import ClusterRounds
 
 N_FEATURES = 100

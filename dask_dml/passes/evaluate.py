@@ -164,10 +164,11 @@ def _centred(raw: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 def statistics(shard: Shard, units: np.ndarray | None) -> Statistics:
     """Return the weighted means and second moments of a shard."""
-    return sum_parts([_block_statistics(b, _unit(shard, units)) for b in shard.blocks])
+    return sum_parts([block_statistics(b, _unit(shard, units)) for b in shard.blocks])
 
 
-def _block_statistics(block: Block, unit: float) -> Statistics:
+def block_statistics(block: Block, unit: float) -> Statistics:
+    """Return the weighted means and second moments of a block; weights are multiplied by unit."""
     n, p = block.X.shape
     n_outputs = block.y.shape[1]
     products, cross = np.zeros((p, p)), np.zeros((p, n_outputs))

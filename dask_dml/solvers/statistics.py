@@ -106,6 +106,28 @@ def solve(
     ]
 
 
+def from_moments(
+    objective: Objective, number: int, quadratic: Quadratic, start: np.ndarray, tol: float
+) -> Outcome:
+    """Minimise one problem on the driver, with no pass over the data.
+
+    Parameters
+    ----------
+    objective : Objective
+        The batch.
+    number : int
+        The problem.
+    quadratic : Quadratic
+        Sufficient statistics in the objective's frame.
+    start : ndarray of shape (n_features,)
+        Where coordinate descent begins (L1 penalties only).
+    tol : float
+        Relative duality gap that counts as converged.
+    """
+    coef = _minimise(objective, number, quadratic.B, quadratic.c, start)
+    return _outcome(objective, number, quadratic, coef, tol)
+
+
 def _minimise(
     objective: Objective,
     number: int,

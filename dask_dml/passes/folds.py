@@ -1,0 +1,187 @@
+"""Sufficient statistics of the parts that cross-validation divides the rows into, from one pass.
+
+A part is a set of rows, such as the rows that one fold holds out.  No fold is a copy of the data:
+every visit of a shard finds out which part a row belongs to and adds the row to the statistics of
+that part.  The statistics of a training set are then the sum of those of its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dask_dml.blocks import Block, Shard, frozen, slice_rows
+from dask_dml.input.chunks import describe_nonfinite
+from dask_dml.passes.evaluate import block_statistics
+from dask_dml.passes.partials import Statistics
+
+#: Rows that are copied at a time where the rows of a part do not follow each other.
+_GATHERED_ROWS = 1 << 13
+
+
+class Division(Protocol):
+    """A division of all rows of the table into parts.
+
+    Attributes
+    ----------
+    n_parts : int
+        Number of parts.
+    """
+
+    @property
+    def n_parts(self) -> int:
+        """Number of parts."""
+        ...
+
+    def parts(self, start: int, stop: int) -> np.ndarray:
+        """Return the part of each of some consecutive rows of the table."""
+        ...
+
+
+@dataclass(frozen=True)
+class Consecutive:
+    """Parts of consecutive rows, of sizes that differ by one at most; the first are the largest.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows of the table.
+    n_parts : int
+        Number of parts.
+    """
+
+    n_rows: int
+    n_parts: int
+
+    def parts(self, start: int, stop: int) -> np.ndarray:
+        """Return the part of each of some consecutive rows of the table."""
+        sizes = np.full(self.n_parts, self.n_rows // self.n_parts)
+        sizes[: self.n_rows % self.n_parts] += 1
+        return np.searchsorted(np.cumsum(sizes), np.arange(start, stop), side="right")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Parts that are listed row by row.
+
+    Attributes
+    ----------
+    part : ndarray of int of shape (n_samples,)
+        Part of each row.
+    n_parts : int
+        Number of parts.
+    """
+
+    part: np.ndarray
+    n_parts: int
+
+    def parts(self, start: int, stop: int) -> np.ndarray:
+        """Return the part of each of some consecutive rows of the table."""
+        return self.part[start:stop]
+
+
+@dataclass(frozen=True)
+class DividedRows:
+    """What a shard needs to know to find the parts of its rows.
+
+    Attributes
+    ----------
+    divisions : tuple of Division
+        How the rows are divided; more than once where folds overlap.
+    first_row : ndarray of shape (n_chunks,)
+        Position in the table of each chunk's first row.
+    """
+
+    divisions: tuple[Division, ...]
+    first_row: np.ndarray
+
+
+@dataclass(frozen=True)
+class PartStatistics:
+    """Sufficient statistics of every part of every division.
+
+    Attributes
+    ----------
+    parts : tuple of tuples of Statistics or None
+        By division and part; None for a part with no rows here.
+    """
+
+    parts: tuple[tuple[Statistics | None, ...], ...]
+
+    def __add__(self, other: PartStatistics) -> PartStatistics:
+        return PartStatistics(
+            tuple(
+                tuple(_added(one, two) for one, two in zip(mine, theirs, strict=True))
+                for mine, theirs in zip(self.parts, other.parts, strict=True)
+            )
+        )
+
+
+def chunk_rows(shard: Shard, n_chunks: int) -> np.ndarray:
+    """Return the number of rows that a shard holds of each chunk of the input."""
+    counts = np.zeros(n_chunks, dtype=np.int64)
+    for block in shard.blocks:
+        for chunk, start, stop in _pieces(block):
+            counts[chunk] += stop - start
+    return counts
+
+
+def part_statistics(shard: Shard, divided: DividedRows) -> PartStatistics:
+    """Return the statistics of every part's rows in a shard."""
+    found = []
+    for division in divided.divisions:
+        totals: list[Statistics | None] = [None] * division.n_parts
+        for block in shard.blocks:
+            parts = _parts_of(block, division, divided.first_row)
+            for part in np.unique(parts):
+                for rows in _rows_of_part(block, parts == part):
+                    totals[part] = _added(totals[part], _statistics_of(rows, block))
+        found.append(tuple(totals))
+    return PartStatistics(tuple(found))
+
+
+def _statistics_of(rows: Block, block: Block) -> Statistics:
+    try:
+        return block_statistics(rows, 1.0)
+    except ValueError as error:
+        # Rows that were copied out of their block no longer know where they come from.
+        raise ValueError(describe_nonfinite(block) or str(error)) from None
+
+
+def _added(one: Statistics | None, two: Statistics | None) -> Statistics | None:
+    if one is None or two is None:
+        return two if one is None else one
+    return one + two
+
+
+def _parts_of(block: Block, division: Division, first_row: np.ndarray) -> np.ndarray:
+    parts = [
+        division.parts(int(first_row[chunk]) + start, int(first_row[chunk]) + stop)
+        for chunk, start, stop in _pieces(block)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.intp)
+
+
+def _pieces(block: Block) -> Iterator[tuple[int, int, int]]:
+    """Yield the chunk, the first row in it, and the row after the last, of each run of rows."""
+    skipped = 0
+    for chunk, count in block.origin:
+        if count < 0:  # see `Block.origin`
+            skipped = -count
+            continue
+        yield chunk, skipped, count
+        skipped = 0
+
+
+def _rows_of_part(block: Block, chosen: np.ndarray) -> Iterator[Block]:
+    rows = np.flatnonzero(chosen)
+    if rows[-1] - rows[0] + 1 == len(rows):
+        yield slice_rows(block, int(rows[0]), int(rows[-1]) + 1)
+        return
+    for start in range(0, len(rows), _GATHERED_ROWS):
+        some = rows[start : start + _GATHERED_ROWS]
+        weight = None if block.weight is None else block.weight[some]
+        yield frozen(block.X[some], block.y[some], weight, block.origin)
