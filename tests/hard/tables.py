@@ -83,6 +83,23 @@ def _rare(rng: np.random.Generator, n: int = 20_000) -> Made:
     return X, labels, score + rng.standard_t(2, n)
 
 
+def _connections(rng: np.random.Generator, n: int = 40_000) -> Made:
+    """Rows as of network connections: a few kinds, and columns that are set in 1 to 20 rows."""
+    kind = rng.integers(0, 12, n)
+    centre = 2.0 * rng.standard_normal((12, 30))
+    dense = np.maximum(centre[kind] + 0.3 * rng.standard_normal((n, 30)) * rng.random((n, 1)), 0.0)
+    service = (kind + (rng.random(n) < 0.1) * rng.integers(0, 8, n)) % 20
+    rare = np.zeros((n, 68))
+    for column in range(rare.shape[1]):
+        hit = rng.choice(n, rng.integers(1, 21), replace=False)
+        rare[hit, column] = rng.lognormal(1.0, 1.0, len(hit))
+    labels = (rng.random(12) < 0.6)[kind].astype(np.int64)
+    wrong = rng.choice(n, n // 1000, replace=False)
+    labels[wrong] = 1 - labels[wrong]
+    y = labels + rare.sum(axis=1) + 0.1 * rng.standard_t(2, n)
+    return np.hstack([dense, np.eye(20)[service], rare]), labels, y
+
+
 def _heavy_tails(rng: np.random.Generator) -> Made:
     X = np.hstack([rng.standard_t(1.2, (5000, 8)), rng.lognormal(0.0, 2.5, (5000, 8))])
     labels, y = _targets(rng, np.sign(X) * np.log1p(np.abs(X)))
@@ -222,6 +239,7 @@ def _sorted(rng: np.random.Generator) -> Made:
 
 GENERATED: dict[str, Callable[[np.random.Generator], Made]] = {
     "rare": _rare,
+    "connections": _connections,
     "heavy_tails": _heavy_tails,
     "one_hot": _one_hot,
     "one_hot_sparse": _one_hot_sparse,
