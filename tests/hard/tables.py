@@ -377,6 +377,9 @@ def load(name: str, scaling: str = "raw") -> Table:
 
 
 def _scaled(X: Any, scaling: str) -> Any:
+    if sp.issparse(X):
+        # liblinear takes no larger ones.
+        X = sp.csr_array((X.data, X.indices.astype(np.int32), X.indptr.astype(np.int32)), X.shape)
     if scaling == "raw":
         return X
     if sp.issparse(X):
@@ -386,7 +389,8 @@ def _scaled(X: Any, scaling: str) -> Any:
             scale = np.sqrt(np.maximum(square - mean**2, 0.0))
         else:
             scale = abs(X).max(axis=0).toarray().ravel()
-        return sp.csr_array(X @ sp.diags_array(1.0 / np.where(scale > 1e-12, scale, 1.0)))
+        X.data = X.data / np.where(scale > 1e-12, scale, 1.0)[X.indices]
+        return X
     if scaling == "standardised":
         scale = X.std(axis=0)
         shift = X.mean(axis=0)

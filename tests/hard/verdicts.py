@@ -93,9 +93,11 @@ def judge(result: dict, best: np.ndarray | None, liblinear: list[dict] | None = 
         found.add("silent")
     if result["warned"] and not above <= POOR:
         found.add("poor")
-    if result["seconds"] > MAX_TIME + GRACE:
+    if result["seconds"] > MAX_TIME[case.engine] + GRACE:
         found.add("late")
-    if case.solver == "auto" and case.tol == "default" and liblinear:
+    # A stream is read anew in every round, which liblinear does not do at all.
+    held = case.engine != "streaming"
+    if case.solver == "auto" and case.tol == "default" and held and liblinear:
         enough = values.sum() * (1.0 + 1e-6)
         reached = [each["seconds"] for each in liblinear if np.sum(each["values"]) <= enough]
         if reached and result["seconds"] > SLOWER * min(reached) + SECONDS:
