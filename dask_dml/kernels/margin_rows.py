@@ -26,9 +26,10 @@ SHIFT, WIDTH, SCALE, SQUARED = range(4)
 #: dual variables, their squares over four costs, and support vectors.
 SMOOTH, TARGET, SLACK, ALPHA, ALPHA_POSITIVE, SQUARES, SQUARES_POSITIVE, BEND, COUNT = range(9)
 COUNT_POSITIVE = 9
-#: Sum of the violations of all rows, which is finite only if X is.
-VIOLATION = 10
-N_SUMS = 11
+#: Sum of the violations of all rows, which is finite only if X is, and number of rows with a
+#: curvature.
+VIOLATION, BENT = 10, 11
+N_SUMS = 12
 
 
 @jit
@@ -78,7 +79,7 @@ def margin_sums(f, sign, cost, parameters, sums, bend):
     shift, width, scale = parameters[SHIFT], parameters[WIDTH], parameters[SCALE]
     squared = parameters[SQUARED] > 0.0
     smooth = target = slack = alphas = positive = squares = squares_positive = 0.0
-    inside = count = count_positive = violation = 0.0
+    inside = bent = count = count_positive = violation = 0.0
     n = f.shape[0]
     if bend.shape[0] > 0:
         bends_of_rows(f, sign, cost, parameters, bend)
@@ -100,7 +101,9 @@ def margin_sums(f, sign, cost, parameters, sums, bend):
         positive += upper * alpha
         squares += 0.25 * alpha * slope
         squares_positive += upper * 0.25 * alpha * slope
-        inside += c if (a > 0.0) & (a <= width) else 0.0
+        curved = 1.0 if (a > 0.0) & (a <= width) & (c > 0.0) else 0.0
+        inside += c * curved
+        bent += curved
         support = 1.0 if alpha > 0.0 else 0.0
         count += support
         count_positive += upper * support
@@ -114,6 +117,7 @@ def margin_sums(f, sign, cost, parameters, sums, bend):
     sums[SQUARES_POSITIVE] += squares_positive
     sums[BEND] += scale * inside
     sums[VIOLATION] += violation
+    sums[BENT] += bent
     sums[COUNT] += count - count_positive
     sums[COUNT_POSITIVE] += count_positive
 
@@ -150,7 +154,7 @@ def group_sums(F, Z, y, start, weight, label, cost, parameters, grid, sums, line
     cost : ndarray of shape (n_problems, 2)
     parameters : ndarray of shape (n_problems, 4)
     grid : ndarray of shape (n_problems, n_steps)
-    sums : ndarray of shape (n_problems, 11)
+    sums : ndarray of shape (n_problems, 12)
         Added to.
     line : ndarray of shape (n_problems, n_steps, 2)
         Added to.

@@ -177,6 +177,10 @@ class MarginEvaluation:
         Smoothed loss and its rate of change at `STEPS` of the search.
     bend : float
         Sum of the curvatures.
+    n_bent : float
+        Number of rows that have one.
+    alpha_sum : float
+        Sum of the dual variables, not scaled.
     counts : tuple of float
         Support vectors with y = -1 and y = +1.
     hessian : ndarray of shape (n_columns + 2, n_columns + 2) or None
@@ -194,6 +198,8 @@ class MarginEvaluation:
     dual_scale: tuple[float, float]
     line: np.ndarray
     bend: float
+    n_bent: float
+    alpha_sum: float
     counts: tuple[float, float]
     hessian: np.ndarray | None
 
@@ -223,7 +229,7 @@ def evaluation(
         The problem.
     query : MarginQuery
         The point.
-    sums : ndarray of shape (11,)
+    sums : ndarray of shape (12,)
         See `dask_dml.kernels.margin_rows`.
     gradient : ndarray of shape (n_features,)
         ``sum_i alpha_i y_i x_i``.
@@ -241,8 +247,13 @@ def evaluation(
     """
     penalty = problem.penalty_value(query.coef, query.intercept)
     objective = float(sums[rows.TARGET]) + penalty
-    scale, bound = dual_bound(problem, sums, gradient, positive)
-    gap = certified_gap(objective, bound)
+    if np.isfinite(objective) and np.isfinite(sums).all() and np.isfinite(gradient).all():
+        with np.errstate(over="ignore", invalid="ignore"):  # no bound follows then
+            scale, bound = dual_bound(problem, sums, gradient, positive)
+    else:
+        # The point is too far out for its sums: no step leads there.
+        objective, scale, bound = np.inf, (0.0, 0.0), 0.0
+    gap = certified_gap(objective, bound) if np.isfinite(objective) else np.inf
     u_b = 0.0
     if problem.scaling > 0.0:
         u_b = float(sums[rows.ALPHA_POSITIVE] - sums[rows.ALPHA])
@@ -258,6 +269,8 @@ def evaluation(
         dual_scale=scale,
         line=line,
         bend=float(sums[rows.BEND]),
+        n_bent=float(sums[rows.BENT]),
+        alpha_sum=float(sums[rows.ALPHA] + sums[rows.ALPHA_POSITIVE]),
         counts=(float(sums[rows.COUNT]), float(sums[rows.COUNT_POSITIVE])),
         hessian=hessian,
     )

@@ -190,7 +190,7 @@ def _near_sums(shard: Shard, memory: Memory, near: Near, point: MarginPoint) -> 
     last = float(point.intercept[0] - memory.point.intercept[0])
     change = -float(pull @ away) - float(pull_intercept) * last
     sums[[sums_at.SMOOTH, sums_at.TARGET]] += change
-    sums[[sums_at.SLACK, sums_at.BEND]] = 0.0
+    sums[[sums_at.SLACK, sums_at.BEND, sums_at.BENT]] = 0.0
     total.sums[0] += sums
     total.gradient[0] += pull
     if total.positive is not None and others.positive is not None:

@@ -97,7 +97,7 @@ class MarginSums:
         ``sum_i alpha_i y_i x_i``.
     positive : ndarray of shape (n_problems, n_features) or None
         The part of it that comes from rows with y = +1, where it was asked for.
-    sums : ndarray of shape (n_problems, 11)
+    sums : ndarray of shape (n_problems, 12)
         The columns are named in `dask_dml.kernels.margin_rows`.
     line : ndarray of shape (n_problems, n_steps, 2)
         Smoothed loss and its rate of change along the move.
@@ -219,15 +219,21 @@ def no_sums(point: MarginPoint) -> MarginSums:
 
 
 def check_finite(block: Block, total: MarginSums) -> None:
-    """Raise where the sums show that something in the block is not finite."""
-    sums = [total.sums, total.gradient]
-    if total.hessian is not None:
-        sums.append(np.diagonal(total.hessian, axis1=1, axis2=2))
-    if not all(np.isfinite(part).all() for part in sums):
-        raise ValueError(
-            describe_nonfinite(block)
-            or describe_overflow(block, "divide the largest columns by a constant first.")
-        )
+    """Raise where something in the block is not finite, or squares of its values overflow.
+
+    Other sums that are not finite are due to the coefficients: whoever chose them sees.
+    """
+    large = total.hessian is not None and not np.isfinite(_diagonals(total.hessian)).all()
+    if large or not np.isfinite(total.sums).all() or not np.isfinite(total.gradient).all():
+        message = describe_nonfinite(block)
+        if message is None and large:
+            message = describe_overflow(block, "divide the largest columns by a constant first.")
+        if message is not None:
+            raise ValueError(message)
+
+
+def _diagonals(matrices: np.ndarray) -> np.ndarray:
+    return np.diagonal(matrices, axis1=1, axis2=2)
 
 
 def _slices(n_rows: int, point: MarginPoint) -> list[tuple[int, int]]:

@@ -20,7 +20,6 @@ from typing import Any, Literal
 import numpy as np
 
 from dask_dml.objective.margins import (
-    STEPS,
     MarginEvaluation,
     MarginProblem,
     MarginQuery,
@@ -29,16 +28,14 @@ from dask_dml.objective.margins import (
 )
 from dask_dml.passes.products import WindowRows
 from dask_dml.solvers.base import Continuation
+from dask_dml.solvers.margin_search import search
 from dask_dml.solvers.margin_systems import (
     ConjugateGradients,
     Preconditioner,
-    best_step,
-    between,
+    check_start,
     hessian_of,
-    needs_no_search,
-    objective_along,
+    ridge_of,
     secant,
-    smoothed,
     step_by_rows,
     working_set,
 )
@@ -65,8 +62,6 @@ MAX_PRODUCTS = 100
 DENSE_COLUMNS = 300
 #: Share of the squared residual that conjugate gradients may leave.
 FORCING = 0.05
-#: Share of the best decrease along the line that a step must bring.
-GOOD_ENOUGH = 0.3
 
 _Asked = MarginQuery | ProductQuery
 _Told = MarginEvaluation | Product | WindowRows
@@ -128,6 +123,9 @@ class SvmNewtonStep:
         self._metric: np.ndarray | None = None
         # The squared hinge bends alike at all points near the optimum.
         self._lasts = problem.squared and not problem.l1 and len(coef) <= MAX_COLUMNS
+        # Whether a Hessian of few rows has failed, and all are taken.
+        self._whole = False
+        self._n_failed = 0
         self._bent = np.empty((0, 0))
         self._keeps = False
         # Whether conjugate gradients have come to their limit.
@@ -155,6 +153,7 @@ class SvmNewtonStep:
             stride=self._stride(None),
             columns=self._columns,
         )
+        check_start(e)
         if self.problem.l1 and self._wide:
             self._columns = working_set(e.query.coef, e.gradient, MAX_COLUMNS)
             e = yield MarginQuery(
@@ -182,6 +181,9 @@ class SvmNewtonStep:
             before, e = e, (yield from self._search(e, move))
             self._adapt(before, e)
             self.n_iter += 1
+            if self._n_failed > 1:
+                self.current, self.stalled = e, True
+                yield self.query
 
     def _is_exhausted(self, e: MarginEvaluation, predicted: float) -> bool:
         """Return whether rounding hides all that could be gained at this width."""
@@ -194,7 +196,7 @@ class SvmNewtonStep:
     def _adapt(self, before: MarginEvaluation, e: MarginEvaluation) -> None:
         """Trust the Hessian of few rows less where the step had to be cut."""
         self._looks = e.query.step < 1.0
-        many = self._n_bent(e) >= HESSIAN_ROWS * (self.n_columns + 1)
+        many = e.n_bent >= HESSIAN_ROWS * (self.n_columns + 1)
         self._keeps = self._lasts and many and e.gap <= GOOD_STEP * before.gap
         if e.hessian is None:
             a, b = before.query, e.query
@@ -218,11 +220,13 @@ class SvmNewtonStep:
     def _stride(self, e: MarginEvaluation | None) -> int:
         """Return how many rows one row may stand for in the next Hessian."""
         n_bent = float(self.n_rows)
+        if self._whole:
+            return 1
         if e is None:
             # Nothing is known yet: of standardised margins about this share is in the window.
             n_bent *= min(0.3 * self._width, 1.0)
         else:
-            n_bent = self._n_bent(e)
+            n_bent = e.n_bent
             if not self.problem.squared:
                 n_bent *= min(self._width / e.query.width, 1.0)
         n_columns = len(self._columns) or self.n_columns
@@ -257,20 +261,14 @@ class SvmNewtonStep:
         coef, intercept = e.query.coef, e.query.intercept
         slope = np.append(e.gradient, e.intercept_gradient)
         if not self.problem.l1:
-            slope += np.append(coef, intercept) * self._ridge(len(coef))
+            slope += np.append(coef, intercept) * ridge_of(self.problem, len(coef))
         return slope
-
-    def _ridge(self, n_columns: int) -> np.ndarray:
-        """Return the weights of the penalty, coordinate by coordinate, intercept last."""
-        scaling = self.problem.scaling
-        power = 1 if self.problem.l1 else 2
-        return np.append(np.ones(n_columns), 0.0 if scaling == 0.0 else scaling**-power)
 
     def _direction(self, e: MarginEvaluation) -> Generator[_Asked, Any, np.ndarray]:
         if self.problem.l1:
             return self._proximal_direction(e)
         most = MERGED_ROWS if self._hard else MAX_ROWS
-        if self._wide and self._n_bent(e) <= most:
+        if self._wide and e.n_bent <= most:
             return self._direction_by_rows(e, (yield self._product(e, "rows")))
         if self._wide:
             return (yield from self._conjugate_gradients(e))
@@ -280,12 +278,13 @@ class SvmNewtonStep:
         slope, p = self._slope(e), len(e.query.coef)
         if e.hessian is not None:
             self._bent = symmetric(e.hessian[:-1, :-1])
-        H, ridge = self._bent.copy(), self._ridge(p)
+        H, ridge = self._bent.copy(), ridge_of(self.problem, p)
         narrower = self._narrower(e)
         if narrower > 1.0:
             z = np.append(e.query.coef, e.query.intercept)
             slope -= (narrower - 1.0) * (hessian_of(e)[-1, :-1] - H @ z)
-        H[p, p] = self._intercept_bend(e)
+        if self.problem.free:
+            H[p, p] = max(H[p, p], self._intercept_bend(e))
         self._learn_metric(e, H)
         H *= narrower
         if self._damping > 0.0 and self._metric is not None:
@@ -295,13 +294,13 @@ class SvmNewtonStep:
         return -solve_smooth(H, slope, ridge)
 
     def _learn_metric(self, e: MarginEvaluation, H: np.ndarray) -> None:
-        n_bent = e.bend * e.query.width / max(self.problem.cost)
-        if not self.problem.squared and n_bent >= 3 * len(H):
+        if not self.problem.squared and e.n_bent >= 3 * len(H):
             self._metric = H.copy()
 
     def _intercept_bend(self, e: MarginEvaluation) -> float:
         # A free intercept with no row in the window would not be held by anything.
-        return max(e.bend, 1e-2 * max(self.problem.cost)) if self.problem.free else e.bend
+        usual = e.alpha_sum / max(sum(e.counts), 1.0)
+        return max(e.bend, 1e-2 * usual) if self.problem.free else e.bend
 
     def _proximal_direction(self, e: MarginEvaluation) -> np.ndarray:
         p = len(e.query.coef)
@@ -309,26 +308,21 @@ class SvmNewtonStep:
         H = symmetric(hessian_of(e)[:-1, :-1])
         # Columns that are the same leave the model without a unique minimiser.
         H[np.diag_indices_from(H)] *= 1.0 + 1e-10
-        l1 = self._ridge(len(columns))
+        l1 = ridge_of(self.problem, len(columns))
         slope = self._slope(e)
         at = np.append(columns, p)
         if self.problem.scaling == 0.0:
             H, l1, at = H[:-1, :-1], l1[:-1], at[:-1]
         elif self.problem.free:
-            H[-1, -1] = self._intercept_bend(e)
+            H[-1, -1] = max(H[-1, -1], self._intercept_bend(e))
         z = np.append(e.query.coef, e.query.intercept)
         linear = H @ z[at] - slope[at]
         move = np.zeros(p + 1)
         move[at] = minimise_quadratic(H, linear, l1, np.zeros(len(at)), z[at]) - z[at]
         return move
 
-    def _n_bent(self, e: MarginEvaluation) -> float:
-        """Return how many rows have a curvature, about."""
-        scale = self.problem.parameters(e.query.width)[2]
-        return e.bend / (scale * max(self.problem.cost))
-
     def _direction_by_rows(self, e: MarginEvaluation, rows: WindowRows) -> np.ndarray:
-        ridge = self._ridge(len(e.query.coef))
+        ridge = ridge_of(self.problem, len(e.query.coef))
         if self.problem.free:
             ridge[-1] = 1e-6 * self._intercept_bend(e)
         intercept = 0.0 if self.problem.scaling == 0.0 else 1.0
@@ -341,7 +335,7 @@ class SvmNewtonStep:
 
     def _conjugate_gradients(self, e: MarginEvaluation) -> Generator[_Asked, Any, np.ndarray]:
         narrower = self._narrower(e)
-        slope, ridge = self._slope(e), self._ridge(len(e.query.coef))
+        slope, ridge = self._slope(e), ridge_of(self.problem, len(e.query.coef))
         if narrower > 1.0:
             pull = yield self._product(e, "pull")
             slope -= (narrower - 1.0) * np.append(pull.vector, pull.intercept)
@@ -402,20 +396,20 @@ class SvmNewtonStep:
     def _search(
         self, e: MarginEvaluation, move: np.ndarray
     ) -> Generator[_Asked, Any, MarginEvaluation]:
-        """Go along the move; the point is the first whose pass finds it good enough."""
-        p, step = len(e.query.coef), 1.0
-        ridge = self._ridge(p)
-        start, start_intercept = e.query.coef, e.query.intercept
+        """Return a lower point along the move; where there is none, the start again."""
+        p = self.n_columns
         if self.problem.l1 and self._wide:
             self._columns = np.union1d(
-                working_set(e.query.coef, e.gradient, MAX_COLUMNS), np.flatnonzero(start + move[:p])
+                working_set(e.query.coef, e.gradient, MAX_COLUMNS),
+                np.flatnonzero(e.query.coef + move[:p]),
             )
-        # The slope there is known at the width of the last evaluation only.
-        looks = self._looks or self.problem.l1 or self._width != e.query.width
-        for _ in range(30):
-            trial = yield MarginQuery(
-                start + step * move[:p],
-                start_intercept + step * float(move[p]),
+
+        def query(step: float, looks: bool) -> MarginQuery:
+            # Few rows miss columns that are rare, and make steps along these too long.
+            self._whole = self._whole or (step < 1.0 and e.query.stride > 1)
+            return MarginQuery(
+                e.query.coef + step * move[:p],
+                e.query.intercept + step * float(move[p]),
                 self._width,
                 move[:p] if looks else None,
                 float(move[p]) if looks else 0.0,
@@ -424,25 +418,12 @@ class SvmNewtonStep:
                 stride=self._stride(e),
                 columns=self._columns,
             )
-            if not looks:
-                ends = float(self._slope(e) @ move), float(self._slope(trial) @ move)
-                gain = smoothed(self.problem, e) - smoothed(self.problem, trial)
-                if needs_no_search(ends, gain, trial.objective, GOOD_ENOUGH):
-                    break
-                looks = True
-                step *= between(*ends)
-                continue
-            values, slopes = objective_along(
-                np.append(start, start_intercept), move, step, trial.line, ridge, l1=self.problem.l1
-            )
-            whole = int(np.flatnonzero(STEPS == 1.0)[0])
-            best = int(np.argmin(values))
-            gain, possible = values[0] - values[whole], values[0] - values[best]
-            if gain >= GOOD_ENOUGH * possible and gain >= 0.0:
-                break
-            if possible <= 1e-13 * abs(values[0]) and abs(gain) <= 1e-13 * abs(values[0]):
-                break
-            step *= best_step(slopes)
-            if step < 1e-14:
-                break
-        return trial
+
+        # The slope there is known at the width of the last evaluation only.
+        looks = self._looks or self.problem.l1 or self._width != e.query.width
+        lower = yield from search(self.problem, e, move, query, self._slope, looks=looks)
+        if lower is not None:
+            return lower
+        self._n_failed += 1
+        self._keeps = False
+        return (yield query(0.0, False))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.linalg
 
-from dask_dml.objective.margins import STEPS, MarginEvaluation, MarginProblem
+from dask_dml.objective.margins import MarginEvaluation, MarginProblem
 from dask_dml.passes.products import WindowRows
 from dask_dml.solvers.quadratic import solve_smooth, symmetric
 
@@ -170,28 +170,6 @@ class ConjugateGradients:
         self.vector = (towards + (self._size / before) * along).astype(np.float32)
 
 
-def best_step(rates: np.ndarray) -> float:
-    """Return where the line search's function has its minimum, as a fraction of the step.
-
-    The rate of change is monotone, and piecewise linear where the loss is smoothed: its root
-    lies between two of the steps.
-    """
-    right = int(np.argmax(rates > 0.0)) if np.any(rates > 0.0) else len(STEPS) - 1
-    if right == 0:
-        return float(0.1 * STEPS[1])
-    left = right - 1
-    low, high = rates[left], rates[right]
-    share = low / (low - high) if high > low and low < 0.0 < high else 1.0
-    return float(STEPS[left] + min(max(share, 1e-3), 1.0) * (STEPS[right] - STEPS[left]))
-
-
-def between(first: float, last: float) -> float:
-    """Return where a rate of change is zero, as a fraction of the step, from those at its ends."""
-    if first >= 0.0:
-        return 0.1
-    return min(max(first / (first - last), 0.1), 1.0) if last > 0.0 else 1.0
-
-
 def secant(H: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Return a Hessian that agrees with how much the gradient has changed along a step.
 
@@ -202,45 +180,6 @@ def secant(H: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
     if not (old > 0.0 and new > 0.0):
         return H
     return H - np.outer(image, image / old) + np.outer(change, change / new)
-
-
-def objective_along(
-    start: np.ndarray,
-    move: np.ndarray,
-    step: float,
-    line: np.ndarray,
-    ridge: np.ndarray,
-    *,
-    l1: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return smoothed objective and its rate of change at `STEPS` of a trial step.
-
-    Parameters
-    ----------
-    start, move : ndarray of shape (n_features + 1,)
-        Where the search begins, and its direction.
-    step : float
-        The trial's part of the move.
-    line : ndarray of shape (n_steps, 2)
-        Smoothed loss and its rate of change along the move.
-    ridge : ndarray of shape (n_features + 1,)
-        Weights of the penalty.
-    l1 : bool
-        Whether it is of the absolute values.
-    """
-    values, rates = line[:, 0].copy(), line[:, 1] * step
-    at = STEPS * step
-    if l1:
-        for j, fraction in enumerate(at):
-            z = start + fraction * move
-            values[j] += float(ridge @ np.abs(z))
-            rates[j] += step * float((ridge * np.sign(z)) @ move)
-        return values, rates
-    weighted = ridge * move
-    first, second = dot(weighted, start), dot(weighted, move)
-    values += 0.5 * dot(ridge * start, start) + at * first + 0.5 * at**2 * second
-    rates += step * (first + at * second)
-    return values, rates
 
 
 def working_set(coef: np.ndarray, gradient: np.ndarray, limit: int) -> np.ndarray:
@@ -256,22 +195,31 @@ def working_set(coef: np.ndarray, gradient: np.ndarray, limit: int) -> np.ndarra
     return np.union1d(support, worst[pull[worst] > 1.0]).astype(np.intp)
 
 
-def needs_no_search(
-    ends: tuple[float, float], gain: float, objective: float, enough: float
-) -> bool:
-    """Return whether a whole step is good, by the rates of change at its ends and its gain."""
-    if abs(gain) <= 1e-13 * abs(objective):
-        return True
-    return gain >= -0.5 * enough * ends[0] * between(*ends)
-
-
-def smoothed(problem: MarginProblem, e: MarginEvaluation) -> float:
-    """Return the smoothed objective."""
-    return e.value + problem.penalty_value(e.query.coef, e.query.intercept)
-
-
 def hessian_of(e: MarginEvaluation) -> np.ndarray:
     """Return the lower triangle of the Hessian of an evaluation that was to have one."""
     if e.hessian is None:
         raise ValueError("this point was evaluated without a Hessian")
     return e.hessian
+
+
+def check_start(e: MarginEvaluation) -> MarginEvaluation:
+    """Return the evaluation of a first point.
+
+    Raises
+    ------
+    ValueError
+        If its sums overflow, which the coefficients have no part in.
+    """
+    if not np.isfinite(e.objective):
+        raise ValueError(
+            "Input X contains values so large that sums over its rows, times C and the sample "
+            "weights, overflow; divide the largest columns by a constant first."
+        )
+    return e
+
+
+def ridge_of(problem: MarginProblem, n_columns: int) -> np.ndarray:
+    """Return the weights of the penalty, coordinate by coordinate, intercept last."""
+    power = 1 if problem.l1 else 2
+    scaling = problem.scaling
+    return np.append(np.ones(n_columns), 0.0 if scaling == 0.0 else scaling**-power)
