@@ -1,5 +1,6 @@
 """Distributed linear models on Dask with scikit-learn's interface."""
 
+from dask_dml.estimators.export import to_sklearn
 from dask_dml.estimators.regression import DistributedGDRegressor
 from dask_dml.estimators.sgd import DistributedSGDRegressor
 from dask_dml.estimators.svc import DistributedLinearSVC
@@ -10,5 +11,6 @@ __all__ = [
     "DistributedGDRegressorCV",
     "DistributedLinearSVC",
     "DistributedSGDRegressor",
+    "to_sklearn",
 ]
 __version__ = "0.1.0"

@@ -49,6 +49,7 @@ DASK = (
     "dask_dml.estimators.prediction",
     "dask_dml.estimators.classifier",
     "dask_dml.estimators.dual_variables",
+    "dask_dml.preprocessing.chunked",
     "dask_dml.preprocessing.lazy",
     "dask_dml.model_selection.split",
 )

@@ -7,10 +7,85 @@ installed, too.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+
+def to_sklearn(estimator: Any) -> Any:
+    """Return a fitted estimator, with every part of this package turned into scikit-learn's.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted: one of this package, or a pipeline, a column transformer or another of
+        scikit-learn's composites that hold such.  Of a search, hand over ``best_estimator_``.
+
+    Returns
+    -------
+    model : estimator
+        A copy, which makes the same predictions and needs nothing of this package.
+
+    Raises
+    ------
+    NotFittedError
+        If an estimator has not been fitted.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from dask_dml import DistributedGDRegressor, to_sklearn
+    >>> from dask_dml.preprocessing import DistributedMinMaxScaler
+    >>> model = make_pipeline(DistributedMinMaxScaler(), DistributedGDRegressor(alpha=0.01))
+    >>> to_sklearn(model.fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0]))
+    Pipeline(steps=[('distributedminmaxscaler', MinMaxScaler()),
+                    ('distributedgdregressor', Ridge(alpha=0.03))])
+    """
+    check_is_fitted(estimator)
+    return plain(estimator)
+
+
+def plain(value: Any) -> Any:
+    """Return a copy of anything, in which estimators of this package are scikit-learn's."""
+    if isinstance(value, type):
+        return value
+    # Of the class: a frozen estimator has all methods of the one inside.
+    if hasattr(type(value), "to_sklearn") and is_fitted(value):
+        return value.to_sklearn()
+    if hasattr(type(value), "like_sklearn"):
+        return value.like_sklearn()
+    if isinstance(value, BaseEstimator):
+        return _plain_composite(value)
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(plain(part) for part in value)
+    if type(value) is dict:
+        return {key: plain(part) for key, part in value.items()}
+    return copy.deepcopy(value)
+
+
+def _plain_composite(estimator: Any) -> Any:
+    made = copy.copy(estimator)
+    parts = {name: plain(part) for name, part in vars(estimator).items()}
+    for name, part in parts.items():
+        # What was given, and fitted as a copy: the fitted one says which class stands for it.
+        if hasattr(type(part), "to_sklearn") and f"{name}_" in parts:
+            parts[name] = clone(parts[f"{name}_"])
+    vars(made).update(parts)
+    return made
+
+
+def is_fitted(estimator: Any) -> bool:
+    """Whether an estimator has been fitted."""
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True
 
 
 def transfer(source: Any, target: Any, **attributes: Any) -> Any:

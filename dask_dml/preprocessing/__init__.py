@@ -1,5 +1,20 @@
 """Transformers that learn where the rows are."""
 
+from dask_dml.preprocessing.encoders import DistributedOneHotEncoder, DistributedOrdinalEncoder
+from dask_dml.preprocessing.imputer import DistributedSimpleImputer
 from dask_dml.preprocessing.scaler import DistributedStandardScaler
+from dask_dml.preprocessing.scalers import (
+    DistributedMaxAbsScaler,
+    DistributedMinMaxScaler,
+    DistributedRobustScaler,
+)
 
-__all__ = ["DistributedStandardScaler"]
+__all__ = [
+    "DistributedMaxAbsScaler",
+    "DistributedMinMaxScaler",
+    "DistributedOneHotEncoder",
+    "DistributedOrdinalEncoder",
+    "DistributedRobustScaler",
+    "DistributedSimpleImputer",
+    "DistributedStandardScaler",
+]

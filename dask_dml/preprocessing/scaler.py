@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dml.estimators.base import LinearEstimator
 from dask_dml.estimators.export import transfer
@@ -227,6 +227,34 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
         self.mean_ = mean if self.with_mean or self.with_std else None
         self.var_, self.scale_ = (variance, scale) if self.with_std else (None, None)
 
+    def learner(self, like: Any) -> Any:
+        """Return what has to be learnt of tables of a kind."""
+        from dask_dml.preprocessing.numbers import MomentsLearner
+        from dask_dml.preprocessing.tables import number_dtype
+
+        self._check_parameters()
+        return MomentsLearner(number_dtype(like), bool(self.with_mean), bool(self.with_std))
+
+    def learned(self, value: Any, like: Any) -> None:
+        """Become fitted by the moments of all rows."""
+        from dask_dml.rounds import check_rows
+
+        validate_data(self, like, reset=True, skip_check_array=True)
+        check_rows(value.n_rows, self.n_features_in_)
+        self._set_moments(value, counts=True)
+
+    def example(self, like: Any) -> Any:
+        """Return a table of one row that the fitted scaler can transform."""
+        from dask_dml.preprocessing import tables
+
+        return tables.example(like)
+
+    def like_sklearn(self) -> Any:
+        """Return a `StandardScaler` with the same parameters, not fitted."""
+        from sklearn.preprocessing import StandardScaler
+
+        return StandardScaler(**self.get_params())
+
     def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.preprocessing.StandardScaler` that transforms alike.
 
@@ -241,11 +269,9 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
             If the scaler has not been fitted.
         """
         check_is_fitted(self)
-        from sklearn.preprocessing import StandardScaler
-
         names = ("mean_", "var_", "scale_", "n_samples_seen_")
         fitted = {name: getattr(self, name) for name in names}
-        return transfer(self, StandardScaler(**self.get_params()), **fitted)
+        return transfer(self, self.like_sklearn(), **fitted)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -108,12 +108,13 @@ def visit_once(chunks: Chunks, function: ShardFunction, broadcast: Any = None) -
     from dask_dml.rounds.streaming import SinglePass
 
     n_threads = count_threads(None)
-    with _client_for_tasks() as client, SinglePass(chunks, client, n_threads=n_threads) as rounds:
+    with client_for_tasks() as client, SinglePass(chunks, client, n_threads=n_threads) as rounds:
         return rounds.map_reduce(function, broadcast)
 
 
 @contextmanager
-def _client_for_tasks() -> Iterator[Client | None]:
+def client_for_tasks() -> Iterator[Client | None]:
+    """Return a context with the client for tasks of this process, or None where there is none."""
     if not in_task():
         yield current_client()
         return
