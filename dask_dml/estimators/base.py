@@ -148,7 +148,8 @@ class LinearRegressorMixin(MultiOutputMixin, RegressorMixin):
         return np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_)
 
     def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, multi: bool) -> None:
-        self.coef_ = coef if multi else coef[0]
+        # Of a y of shape (n_samples, 1) as in scikit-learn's Ridge, Lasso and SGDRegressor.
+        self.coef_ = coef if len(coef) > 1 else coef[0]
         self.intercept_ = intercept if multi else float(intercept[0])
 
     def __sklearn_tags__(self) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -19,9 +20,49 @@ from dask_dml.passes.predict import LinearModel, checked_values
 class LinearClassifierMixin(ClassifierMixin):
     """Decisions of a linear classifier with ``coef_``, ``intercept_`` and ``classes_``."""
 
-    coef_: np.ndarray
+    coef_: Any
     intercept_: np.ndarray
     classes_: np.ndarray
+
+    def sparsify(self) -> Self:
+        """Convert `coef_` to a SciPy CSR matrix, which an L1 penalty makes small.
+
+        Returns
+        -------
+        self : estimator
+            Fitted, with the same predictions.  Call `densify` before what reads `coef_` as an
+            array.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        """
+        check_is_fitted(self)
+        self.coef_ = sp.csr_matrix(self.coef_)
+        return self
+
+    def densify(self) -> Self:
+        """Convert `coef_` back to an array.
+
+        Returns
+        -------
+        self : estimator
+            Fitted, with the same predictions.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        """
+        check_is_fitted(self)
+        self.coef_ = self._model()[0]
+        return self
+
+    def _model(self) -> tuple[np.ndarray, np.ndarray]:
+        coef: Any = self.coef_
+        coef = coef if isinstance(coef, np.ndarray) else coef.toarray()
+        return coef, np.atleast_1d(self.intercept_)
 
     def decision_function(self, X: Any) -> Any:
         """Return how far on which side of the separating hyperplanes rows lie.
@@ -47,8 +88,8 @@ class LinearClassifierMixin(ClassifierMixin):
             If X has another number of features, or other feature names, than at the fit.
         """
         check_is_fitted(self)
-        squeeze = len(self.coef_) == 1
-        return linear_predict(self, X, self.coef_, np.atleast_1d(self.intercept_), squeeze=squeeze)
+        coef, intercept = self._model()
+        return linear_predict(self, X, coef, intercept, squeeze=len(coef) == 1)
 
     def predict(self, X: Any) -> Any:
         """Predict the classes of rows.
@@ -118,7 +159,7 @@ class LinearClassifierMixin(ClassifierMixin):
         chunks = read_coded(self, X, y, sample_weight)
         from dask_dml.rounds import visit_once
 
-        model = LinearModel(self.coef_, np.atleast_1d(self.intercept_))
+        model = LinearModel(*self._model())
         right, total = visit_once(chunks, count_right, model)
         if total == 0.0:
             raise ValueError("The sample weights sum to zero: there is nothing to score.")

@@ -135,7 +135,7 @@ def linear_model(source: Any, weight: float) -> Any:
         return sgd_regressor(source, {name: getattr(source, name) for name in names})
     model = _squared_error_model(source, weight).set_params(fit_intercept=source.fit_intercept)
     # A converter to ONNX asks a number for its shape: NumPy's has one, Python's has not.
-    intercept = source.intercept_ if source.coef_.ndim == 2 else np.float64(source.intercept_)
+    intercept = np.asarray(source.intercept_)[()]
     return transfer(source, model, coef_=source.coef_, intercept_=intercept, n_iter_=source.n_iter_)
 
 

@@ -104,7 +104,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
         Coefficients, float64.
     intercept_ : float or ndarray of shape (n_outputs,)
-        Intercept; 0.0 if none was fitted.
+        Intercept; 0.0 if none was fitted.  An array where y has two dimensions.
     n_iter_ : int
         Iterations; the largest number among the outputs.
     n_rounds_ : int

@@ -336,7 +336,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
                 f"classes {before['classes_'].tolist()}, but this fit has {n_features} feature(s) "
                 f"and the classes {self.classes_.tolist()}. Set warm_start=False or fit a clone."
             )
-        return before["coef_"], np.where(self.fit_intercept, before["intercept_"], 0.0)
+        return self._model()[0], np.where(self.fit_intercept, before["intercept_"], 0.0)
 
     def _set_solution(self, solution: Any) -> None:
         outcomes = solution.outcomes

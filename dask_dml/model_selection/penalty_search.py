@@ -18,7 +18,7 @@ from dask_dml.passes.folds import PartStatistics
 from dask_dml.passes.partials import Statistics
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers import statistics
-from dask_dml.solvers.base import Outcome
+from dask_dml.solvers.base import Limits, Outcome
 from dask_dml.solvers.path import (
     Path,
     Split,
@@ -211,7 +211,7 @@ def _fit_all(
     objective = Objective(rounds, problems, frame, fit_intercept=fit_intercept)
     quadratic = statistics.Quadratic.of(total, centred=fit_intercept)
     starts = np.zeros((len(problems), len(total.mean)))
-    outcomes = statistics.solve(rounds, quadratic, objective, starts, tol)
+    outcomes = statistics.solve(rounds, quadratic, objective, starts, Limits(1, tol))
     coef = np.array([outcome.coef for outcome in outcomes])
     intercept = np.zeros(len(outcomes))
     if fit_intercept:

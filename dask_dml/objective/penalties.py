@@ -20,6 +20,9 @@ class ElasticNet:
     l1: float = 0.0
     l2: float = 0.0
 
+    def __bool__(self) -> bool:
+        return bool(self.l1 > 0.0 or self.l2 > 0.0)
+
     def value(self, w: np.ndarray) -> float:
         """Return the penalty of coefficients of shape (n_features,)."""
         return float(self.l1 * np.abs(w).sum() + 0.5 * self.l2 * (w @ w))

@@ -28,6 +28,7 @@ import numpy as np
 from dask_dml.kernels import rows
 from dask_dml.objective.losses import Loss
 from dask_dml.objective.penalties import ElasticNet
+from dask_dml.objective.rounding import not_negative
 from dask_dml.passes import evaluate as passes
 from dask_dml.passes.partials import Moments
 from dask_dml.rounds.base import Rounds
@@ -39,6 +40,8 @@ OFFSET_RATIO = 100.0
 
 #: Rounding of a sum relative to its terms, with room for a few operations.
 ROUNDING = 1e-15
+#: Rounding of an objective relative to it.
+RELATIVE_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,8 @@ class Objective:
         self.frame = frame
         self.fit_intercept = fit_intercept
         self.units = units
+        # The largest lower bounds of the optima so far; no loss and no penalty is negative.
+        self._bounds = np.zeros(len(self.problems))
 
     def evaluate(self, queries: dict[int, Query]) -> dict[int, Evaluation]:
         """Answer the queries of several problems, by problem number, in one round."""
@@ -275,16 +280,21 @@ class Objective:
         problem = self.problems[number]
         penalty = problem.penalty.value(query.coef)
         objective = float(sums[rows.TARGET_VALUE]) + penalty
+        size = _sizes(problem.loss, sums)
         # A loss of infinite width has no slack; rounding of its terms is not to be taken for it.
-        slack = max(float(sums[rows.SLACK]), 0.0) if problem.loss.bounded_slope else 0.0
-        gap = slack + self._dual_distance(problem, query.coef, gradient, sums)
+        slack = 0.0
+        if problem.loss.bounded_slope:
+            slack = not_negative(float(sums[rows.SLACK]), size, "the price of smoothing")
+        gap = self._gap(problem, query.coef, gradient, sums, slack, size)
+        floor = self.floor(number)
+        self._check_bound(number, query.coef, objective, gap)
         return Evaluation(
             query=query,
             value=float(sums[rows.VALUE]),
             objective=objective,
             gap=gap,
-            relative_gap=relative_gap(objective, gap, self.floor(number)),
-            floor=self.floor(number),
+            relative_gap=relative_gap(objective, gap, floor),
+            floor=floor,
             slack=slack,
             gradient=gradient,
             intercept_gradient=-float(sums[rows.DUAL]) if self.fit_intercept else 0.0,
@@ -292,10 +302,16 @@ class Objective:
             hessian=hessian,
         )
 
-    def _dual_distance(
-        self, problem: Problem, coef: np.ndarray, gradient: np.ndarray, sums: np.ndarray
+    def _gap(
+        self,
+        problem: Problem,
+        coef: np.ndarray,
+        gradient: np.ndarray,
+        sums: np.ndarray,
+        slack: float,
+        size: float,
     ) -> float:
-        """Return the gap that remains when the slopes are made feasible for the dual."""
+        """Return the gap once the slopes are made feasible for the dual."""
         loss, mean_slope = problem.loss, 0.0
         scale = 1.0
         if self.fit_intercept:
@@ -314,7 +330,37 @@ class Objective:
             * loss.inverse_curvature
             * ((scale**2 - 1.0) * sums[rows.DUAL_SQUARE] - (scale * mean_slope) ** 2)
         )
-        return max(float(moved), 0.0) + mended + problem.penalty.fenchel_gap(coef, scale * gradient)
+        size += abs(float(mean_slope * sums[rows.RESIDUAL]))
+        of_rows = not_negative(slack + float(moved), size, "the rows' part of a duality gap")
+        return of_rows + mended + problem.penalty.fenchel_gap(coef, scale * gradient)
+
+    def _check_bound(self, number: int, coef: np.ndarray, objective: float, gap: float) -> None:
+        """Raise RuntimeError if an objective is below what was a lower bound of all."""
+        if not np.isfinite(objective):
+            return
+        rounding = self._rounding(number, coef, objective)
+        best = float(self._bounds[number])
+        if objective < best - rounding:
+            raise RuntimeError(
+                f"internal error: a lower bound of the optimum, {best!r}, is above an objective, "
+                f"{objective!r}; please report it with the data's shape and the parameters"
+            )
+        if np.isfinite(gap):
+            self._bounds[number] = max(best, objective - gap - rounding)
+
+    def _rounding(self, number: int, coef: np.ndarray, objective: float) -> float:
+        """Return what rounding may do to an objective, with room to spare."""
+        problem, frame = self.problems[number], self.frame
+        terms = frame.target_spread[problem.column] + frame.spread @ np.abs(coef)
+        terms = float(terms + abs(frame.target_mean[problem.column]))
+        # Where means are taken off the sums, columns may be so much larger than their spread.
+        change = ROUNDING * OFFSET_RATIO * terms
+        if problem.loss.bounded_slope:
+            rounding = problem.loss.slope * change
+        else:
+            curvature = problem.loss.curvature
+            rounding = np.sqrt(2.0 * curvature * objective) * change + curvature * change**2
+        return float(rounding) + RELATIVE_ROUNDING * objective
 
     def _without_rounding(
         self, problem: Problem, coef: np.ndarray, gradient: np.ndarray, sums: np.ndarray
@@ -338,14 +384,29 @@ class Objective:
         """Return what a relative error is at least relative to.
 
         1e-8 of the loss of a residual as large as the target's spread (for squared error: of
-        half the target's variance), so that a perfect fit does not divide by nothing.
+        half the target's variance), so that a perfect fit does not divide by nothing.  Where
+        such a residual costs nothing: 1e-16 of what it costs beyond the margin.
         """
         problem = self.problems[number]
-        return 1e-8 * problem.loss.value(float(self.frame.target_spread[problem.column]))
+        spread = float(self.frame.target_spread[problem.column])
+        beyond = 1e-16 * problem.loss.value(problem.loss.margin + spread)
+        return max(1e-8 * problem.loss.value(spread), beyond)
+
+
+def _sizes(loss: Loss, sums: np.ndarray) -> float:
+    """Return the sum of the sizes of the terms that a gap is made of."""
+    conjugate = loss.margin * sums[rows.DUAL_ABS] + loss.inverse_curvature * sums[rows.DUAL_SQUARE]
+    return float(sums[rows.TARGET_VALUE] + abs(sums[rows.DUAL_EXCESS]) + conjugate)
 
 
 def relative_gap(objective: float, gap: float, floor: float) -> float:
-    """Return the duality gap relative to the dual value, which bounds the optimum from below."""
+    """Return the duality gap relative to the dual value, which bounds the optimum from below.
+
+    An objective that is no more than the ``floor`` has zero for a lower bound, too: nothing is
+    negative.
+    """
+    if objective <= floor:
+        gap = min(gap, objective)
     if not np.isfinite(gap):
         return np.inf
     if gap <= 0.0:

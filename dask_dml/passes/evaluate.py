@@ -80,11 +80,24 @@ class Point:
 
 @dataclass(frozen=True)
 class Centre:
-    """What rows are taken relative to in a factorisation, and the shards' weight factors."""
+    """What rows are taken relative to in a factorisation, the shards' factors, and the columns.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_occurring,)
+        What the columns are taken relative to.
+    target_mean : ndarray of shape (n_outputs,)
+        The same of the targets.
+    units : ndarray of shape (n_shards,) or None
+        Factor on the sample weights of each shard.
+    columns : ndarray of shape (n_occurring,) or None
+        The columns of X that are factorised; None for all.
+    """
 
     mean: np.ndarray
     target_mean: np.ndarray
     units: np.ndarray | None
+    columns: np.ndarray | None = None
 
 
 class Use(NamedTuple):
@@ -291,7 +304,7 @@ def triangle(shard: Shard, centre: Centre) -> Triangle:
 
 def _weighted_tiles(block: Block, unit: float, centre: Centre) -> Iterator[np.ndarray]:
     X, y, weight = block.X, block.y, _weight(block)
-    n, p = X.shape
+    n, p = X.shape[0], len(centre.mean)
     width = p + y.shape[1]
     # A tile has the size of the factor, whatever the number of rows of the block; that is why
     # a CSR block may be written out tile by tile here.
@@ -300,6 +313,8 @@ def _weighted_tiles(block: Block, unit: float, centre: Centre) -> Iterator[np.nd
         stop = min(start + step, n)
         rows = np.empty((stop - start, width))
         piece = X[start:stop]
+        if centre.columns is not None:
+            piece = piece[:, centre.columns]
         rows[:, :p] = piece.toarray() if block.is_sparse else piece
         rows[:, p:] = y[start:stop]
         rows[:, :p] -= centre.mean

@@ -44,7 +44,8 @@ class AcceleratedStep:
         self.optimality = np.inf
         self._metric = np.append(scaling.scale, scaling.intercept_scale) ** 2
         self._free = np.append(np.ones(len(coef)), float(scaling.fit_intercept))
-        self._lipschitz = 1.0
+        # In units of the metric, which knows the columns' size but not that of a smoothed kink.
+        self._lipschitz = problem.loss.max_curvature(self.continuation.width) / scaling.curvature
         self._first_norm: float | None = None
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         self._best: tuple[float, np.ndarray] | None = None

@@ -152,7 +152,7 @@ def _met(step: Step, penalty: ElasticNet, tol: float) -> bool:
     evaluation = step.current
     if evaluation.relative_gap <= tol:
         return True
-    if penalty.l1 > 0.0 or penalty.l2 > 0.0:
+    if penalty:
         return False
     # No penalty, no bound: what is left is the size of the gradient, and the price of smoothing.
     return step.optimality <= tol and evaluation.slack <= tol * max(
@@ -270,6 +270,7 @@ class Scaling:
     ) -> None:
         diagonal = curvature * frame.spread**2 + penalty.l2
         self.scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+        self.curvature = curvature
         self.intercept_scale = math.sqrt(curvature)
         self.fit_intercept = fit_intercept
 

@@ -17,11 +17,14 @@ from dask_dml.solvers.accelerated import AcceleratedStep
 from dask_dml.solvers.base import Limits, Outcome, Scaling, Step, minimise, progress
 from dask_dml.solvers.gd import GDStep
 from dask_dml.solvers.lbfgs import LBFGSStep
+from dask_dml.solvers.least_norm import shortest
 from dask_dml.solvers.newton import NewtonStep
 
 #: Columns up to which second moments are gathered: beyond, n_features**2 of work per row costs
 #: more than the passes that it saves.
 MAX_STATISTICS = 2000
+#: Columns beyond which no solver is let make a matrix of them: it would take 2 GB.
+MAX_SQUARE = 16_000
 #: Numbers that the Hessians of a whole batch may hold.
 MAX_HESSIAN = 2**26
 #: Share of ``tol`` that ``"auto"`` goes on to where a pass or two more give the coefficients'
@@ -111,7 +114,7 @@ def choose_solver(
     Raises
     ------
     ValueError
-        If the named solver cannot handle the loss or the penalty.
+        If the named solver cannot handle the loss, the penalty or the number of columns.
     """
     affordable = n_features <= MAX_STATISTICS
     if solver == "auto":
@@ -124,6 +127,11 @@ def choose_solver(
         raise ValueError(
             "solver='statistics' needs loss='squared_error', whose optimum depends on second "
             "moments only; use solver='auto' or 'newton' for other losses."
+        )
+    if solver in ("statistics", "newton") and n_features > MAX_SQUARE:
+        raise ValueError(
+            f"solver={solver!r} works on matrices of n_features by n_features, which for "
+            f"{n_features} features take {8e-9 * n_features**2:.0f} GB; use solver='auto'."
         )
     if solver == "lbfgs" and penalty.l1 > 0.0:
         raise ValueError(
@@ -164,7 +172,7 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         assert isinstance(first, Statistics)
         quadratic = statistics.Quadratic.of(first, centred=centred)
         starts = np.zeros((task.n_outputs, task.n_features)) if task.coef is None else task.coef
-        outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits.tol)
+        outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits)
         if task.limits.report is not None:
             task.limits.report(
                 progress(
@@ -178,6 +186,8 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         outcomes = minimise(
             objective, _steps(solver, task, objective, first), _limits(solver, task)
         )
+        if task.loss.quadratic and not task.penalty:
+            outcomes = shortest(rounds, objective, first, outcomes, task.limits)
     return _solution(solver, objective, whole, outcomes)
 
 
@@ -249,7 +259,13 @@ def _newton_steps(task: Task, objective: Objective, first: Moments) -> list[Step
         )
         steps.append(
             NewtonStep(
-                problem, quadratic.B, coef, intercept, width, fit_intercept=task.fit_intercept
+                problem,
+                quadratic.B,
+                coef,
+                intercept,
+                width,
+                fit_intercept=task.fit_intercept,
+                deadline=task.limits.deadline,
             )
         )
     return steps

@@ -11,6 +11,8 @@ Journal on Optimization 3 (1993).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from dask_dml.objective.problem import Evaluation, Problem, Query
@@ -42,6 +44,8 @@ class NewtonStep:
         First smoothing width.
     fit_intercept : bool
         Whether the intercept is free.
+    deadline : float, default=inf
+        `time.monotonic` value after which models are no longer minimised to the end.
     """
 
     def __init__(
@@ -53,8 +57,10 @@ class NewtonStep:
         width: float,
         *,
         fit_intercept: bool,
+        deadline: float = math.inf,
     ) -> None:
         self.problem = problem
+        self.deadline = deadline
         self.continuation = Continuation(problem.loss.width, width)
         self.query = Query(coef, intercept, self.continuation.width, hessian=True)
         self.current: Evaluation
@@ -193,7 +199,7 @@ class NewtonStep:
         B = symmetric(e.hessian)[: self._free, : self._free]
         bend = e.curvature if e.curvature > 0.0 else self.problem.loss.max_curvature(e.query.width)
         B += self._damping * bend * self._metric
-        z = minimise_quadratic(B, B @ here - slope, self._l1, self._l2, here)
+        z = minimise_quadratic(B, B @ here - slope, self._l1, self._l2, here, self.deadline)
         move = z - here
         change = slope @ move + 0.5 * move @ (B @ move)
         change += float(self._l1 @ (np.abs(z) - np.abs(here)))

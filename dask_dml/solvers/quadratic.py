@@ -4,20 +4,46 @@ The solvers that know second moments or a Hessian reduce every step to
 
     min_z  z'Bz/2 - c'z + sum_j l1_j |z_j| + l2_j z_j**2 / 2.
 
-Coordinate descent (Friedman, Hastie and Tibshirani, 2010) finds the support; a linear system on
-it then gives the digits.
+Coordinate descent (Friedman, Hastie and Tibshirani, *Regularization paths for generalized linear
+models via coordinate descent*, Journal of Statistical Software 33, 2010) finds the support where
+the columns are not too dependent, and an active-set method the digits.  Where descent is slow, as
+it is on more columns than rows, the active-set method alone follows the solution from strong L1
+penalties to weak ones (Osborne, Presnell and Turlach, *A new approach to variable selection in
+least squares problems*, IMA Journal of Numerical Analysis 20, 2000), so that the support is never
+much larger than the solution's.
 """
 
 from __future__ import annotations
+
+import math
+import time
 
 import numpy as np
 import scipy.linalg
 
 from dask_dml.kernels.rows import jit
 
-#: Rounds of fifty sweeps of coordinate descent, and changes of the support after them.
-_MAX_DESCENTS = 200
-_MAX_CHANGES = 100
+#: Rounds of fifty sweeps of coordinate descent before the penalty is taken down by steps.
+_MAX_DESCENTS = 8
+#: Linear systems for the exact finish from where descent ended.
+_FINISH_BUDGET = 12
+#: What the penalty is multiplied by from one step of the path to the next.
+_PATH_FACTOR = 0.3
+#: Linear systems for the whole path, per coordinate and in any case.
+_PATH_BUDGET = (2, 200)
+#: Added to the unit diagonal of scaled systems: a step of the proximal point method, so that a
+#: singular system has an answer.
+_PROXIMAL = 1e-12
+#: Curvature along a step, relative to its square, that is rounding.
+_NO_CURVATURE = 1e-14
+#: Rounding of a slope relative to the sum of its terms' sizes.
+_ROUNDING = 4.0 * np.finfo(np.float64).eps
+#: Steps on one support that may fail to halve the slope that is left.
+_MAX_IDLE = 6
+#: Sets of entering coordinates after which the objective may not have fallen.
+_MAX_FLAT = 4
+#: Share of the largest violation from which coordinates enter together.
+_ENTER_TOGETHER = 0.3
 
 
 def symmetric(lower: np.ndarray) -> np.ndarray:
@@ -34,7 +60,12 @@ def condition(B: np.ndarray, l2: np.ndarray) -> float:
 
 
 def minimise_quadratic(
-    B: np.ndarray, c: np.ndarray, l1: np.ndarray, l2: np.ndarray, start: np.ndarray
+    B: np.ndarray,
+    c: np.ndarray,
+    l1: np.ndarray,
+    l2: np.ndarray,
+    start: np.ndarray,
+    deadline: float = math.inf,
 ) -> np.ndarray:
     """Return the minimiser.
 
@@ -48,28 +79,38 @@ def minimise_quadratic(
         Weights of the penalty, coordinate by coordinate.
     start : ndarray of shape (n,)
         Where coordinate descent begins.
+    deadline : float, default=inf
+        `time.monotonic` value after which no further linear system is solved.
 
     Returns
     -------
     z : ndarray of shape (n,)
-        The minimiser; one of them where there are several.
+        The minimiser; one of them where there are several.  The best point found where the
+        deadline passed before.
     """
     if not np.any(l1):
         return solve_smooth(B, c, l2)
     z = start.astype(np.float64, copy=True)
     tolerance = 1e-13 * max(float(np.abs(c).max(initial=0.0)), float(l1.max()))
+    problem = _Scaled(B, c, l1, l2, deadline)
     support: np.ndarray | None = None
     for _ in range(_MAX_DESCENTS):
         violation = _descend(B, c, l1, l2, z, 50, tolerance)
         nonzero = z != 0.0
         if violation <= tolerance or (support is not None and np.array_equal(nonzero, support)):
-            exact = _finish_exactly(B, c, l1, l2, z)
-            if exact is not None:
-                return exact
-            if violation <= tolerance:
-                break
+            done = problem.finish(z, _FINISH_BUDGET)
+            if done:
+                return problem.solution()
+            break
+        if time.monotonic() > deadline:
+            return z
         support = nonzero
-    return z
+    problem.follow_path()
+    return min(z, problem.solution(), key=lambda at: _value(B, c, l1, l2, at))
+
+
+def _value(B: np.ndarray, c: np.ndarray, l1: np.ndarray, l2: np.ndarray, z: np.ndarray) -> float:
+    return float(z @ (0.5 * (B @ z) - c) + l1 @ np.abs(z) + 0.5 * (l2 @ z**2))
 
 
 def solve_smooth(
@@ -110,60 +151,163 @@ def _scaled(B: np.ndarray, l2: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _finish_exactly(
-    B: np.ndarray, c: np.ndarray, l1: np.ndarray, l2: np.ndarray, z: np.ndarray
-) -> np.ndarray | None:
-    """Go on by an active-set method from a point near the minimiser; None if it takes long.
+class _Scaled:
+    """The problem with a unit diagonal, and an active-set method for it.
 
-    Among the points with given signs the minimiser solves a linear system.  On the way to it a
-    coefficient that would change its sign stops at zero and leaves; at it the coefficient that
-    violates its optimality condition most enters.  The objective falls with every move.
+    Among the points with given signs the minimiser solves a linear system.  On the way to it
+    coefficients that meet zero stop there and leave, for as long as the objective falls; at it
+    those enter that violate their optimality condition.  The objective falls with every move.
     """
-    z = z.copy()
-    sign = np.sign(z)
-    magnitude = np.abs(B)
-    for _ in range(_MAX_CHANGES):
-        chosen = np.flatnonzero((sign != 0.0) | (l1 == 0.0))
-        move = np.zeros_like(z)
-        slope = B @ z - c + l2 * z + l1 * sign
-        move[chosen] = -solve_smooth(B[np.ix_(chosen, chosen)], slope[chosen], l2[chosen])
-        if _stop_at_zero(z, sign, l1, move, 1.0):
-            continue
-        z += move
-        slope = B @ z - c + l2 * z
-        rounding = 1e-11 * (magnitude @ np.abs(z) + np.abs(c) + l1)
-        rest = (slope + l1 * sign)[chosen]
-        if np.any(np.abs(rest) > 100.0 * rounding[chosen]):
-            # A singular system without a solution: along what is left of the slope the objective
-            # falls, and does not bend, until a coefficient meets zero.
-            move = np.zeros_like(z)
-            scale = _scale(B[np.ix_(chosen, chosen)], l2[chosen])
-            move[chosen] = -(scale**2) * rest
-            if _stop_at_zero(z, sign, l1, move, np.inf):
+
+    def __init__(
+        self, B: np.ndarray, c: np.ndarray, l1: np.ndarray, l2: np.ndarray, deadline: float
+    ) -> None:
+        self.scale = _scale(B, l2)
+        self.matrix = _scaled(B, l2, self.scale)
+        self.magnitude = np.abs(self.matrix)
+        self.c = c * self.scale
+        self.l1 = l1 * self.scale
+        self.alive = np.diagonal(self.matrix) > 0.0
+        self.deadline = deadline
+        self.z = np.zeros_like(self.c)
+        self.sign = np.zeros_like(self.c)
+        self.n_systems = 0
+
+    def solution(self) -> np.ndarray:
+        """Return the point reached, in the coordinates of the caller."""
+        return self.z * self.scale
+
+    def finish(self, start: np.ndarray, budget: int) -> bool:
+        """Go on from a point near the minimiser; return whether few systems sufficed."""
+        self.z = np.where(self.alive, start / self.scale, 0.0)
+        self.sign = np.where(self.l1 > 0.0, np.sign(self.z), 0.0)
+        return self._descend(self.l1, self.n_systems + budget, 0.0)
+
+    def follow_path(self) -> None:
+        """Take the penalty down from where nothing but free coordinates differs from zero."""
+        self.z, self.sign = np.zeros_like(self.z), np.zeros_like(self.sign)
+        each, least = _PATH_BUDGET
+        budget = self.n_systems + each * len(self.c) + least
+        penalised = (self.l1 > 0.0) & self.alive
+        # Free coordinates first: what they explain is not the penalised ones' to explain.
+        self._descend(np.where(self.l1 > 0.0, np.inf, 0.0), budget, 0.0)
+        slope = np.abs(self.matrix @ self.z - self.c)[penalised]
+        factor = float((slope / self.l1[penalised]).max(initial=1.0))
+        while factor > 1.0:
+            factor = max(1.0, _PATH_FACTOR * factor)
+            # On the way a tenth of the penalty is near enough.
+            if not self._descend(self.l1 * factor, budget, 0.1 if factor > 1.0 else 0.0):
+                break
+        if factor > 1.0:
+            self._descend(self.l1, self.n_systems + _FINISH_BUDGET, 0.0)
+
+    def _descend(self, l1: np.ndarray, budget: int, allowance: float) -> bool:
+        """Minimise with the given L1 weights; return whether the minimiser was reached.
+
+        ``allowance`` is the share of a coordinate's L1 weight that its optimality condition may
+        be violated by.
+        """
+        idle, flat, least, lowest = 0, 0, np.inf, np.inf
+        while True:
+            chosen = np.flatnonzero(((self.sign != 0.0) | (l1 == 0.0)) & self.alive)
+            smooth = self.matrix @ self.z - self.c
+            rounding = _ROUNDING * (self.magnitude @ np.abs(self.z) + np.abs(self.c))
+            allowed = np.maximum(rounding, allowance * np.where(np.isfinite(l1), l1, 0.0))
+            signed = np.where(self.sign != 0.0, l1, 0.0) * self.sign
+            slope = (smooth + signed)[chosen]
+            left = float((np.abs(slope) / np.maximum(allowed[chosen], 1e-300)).max(initial=0.0))
+            if left > 1.0 and idle < _MAX_IDLE:
+                if self.n_systems >= budget or time.monotonic() > self.deadline:
+                    return False
+                if self._move(chosen, slope, l1[chosen]):
+                    idle, least = 0, np.inf
+                else:
+                    idle = idle + 1 if left > 0.5 * least else 0
+                    least = min(left, least)
                 continue
-            return None
-        excess = np.where(sign == 0.0, np.abs(slope) - l1 - rounding, -np.inf)
-        excess[chosen] = -np.inf
-        entering = int(np.argmax(excess))
-        if not excess[entering] > 0.0:
-            return z
-        sign[entering] = -np.sign(slope[entering])
-    return None
+            outside = (self.sign == 0.0) & (l1 > 0.0) & self.alive
+            excess = np.where(outside, np.abs(smooth) - l1 - allowed, -np.inf)
+            most = float(excess.max(initial=-np.inf))
+            if not most > 0.0:
+                return True
+            value = float(0.5 * (self.z @ (smooth - self.c)) + signed @ self.z)
+            flat = 0 if value < lowest else flat + 1
+            lowest = min(value, lowest)
+            if flat > _MAX_FLAT:
+                return True  # to rounding
+            # One alone always moves the way it entered by; several together need not.
+            entering = np.flatnonzero(excess >= (most if flat else _ENTER_TOGETHER * most))
+            entering = entering[:1] if flat else entering
+            self.sign[entering] = -np.sign(smooth[entering])
+            idle, least = 0, np.inf
+
+    def _move(self, chosen: np.ndarray, slope: np.ndarray, l1: np.ndarray) -> int:
+        """Step towards the minimiser on a support; return how many coefficients left it."""
+        matrix = self.matrix[np.ix_(chosen, chosen)]
+        damped, proximal = matrix.copy(), _PROXIMAL
+        while True:
+            damped[np.diag_indices_from(damped)] += proximal
+            try:
+                factor = scipy.linalg.cho_factor(damped, lower=True, check_finite=False)
+                break
+            except np.linalg.LinAlgError:
+                proximal *= 100.0
+        self.n_systems += 1
+        move = -scipy.linalg.cho_solve(factor, slope, check_finite=False)
+        z, sign = self.z[chosen], self.sign[chosen]
+        n_left = _follow(matrix, move, z, sign, slope, l1)
+        self.z[chosen], self.sign[chosen] = z, sign
+        return n_left
 
 
-def _stop_at_zero(
-    z: np.ndarray, sign: np.ndarray, l1: np.ndarray, move: np.ndarray, longest: float
-) -> bool:
-    """Move ``z`` to where the first coefficient changes its sign, if any does; it leaves there."""
-    at_risk = np.flatnonzero((move * sign < 0.0) & (l1 > 0.0))
-    reach = np.abs(z[at_risk]) / np.abs(move[at_risk])
-    first = float(reach.min(initial=np.inf))
-    if first >= longest:
-        return False
-    z += first * move
-    gone = at_risk[reach <= first * (1.0 + 1e-12)]
-    z[gone] = sign[gone] = 0.0
-    return True
+@jit
+def _follow(
+    matrix: np.ndarray,
+    move: np.ndarray,
+    z: np.ndarray,
+    sign: np.ndarray,
+    slope: np.ndarray,
+    l1: np.ndarray,
+) -> int:
+    """Move ``z`` along ``move`` for as long as the objective falls; return how many stopped.
+
+    A coefficient that meets zero stays there: its ``sign`` becomes zero, and the others go on.
+    ``move`` and ``slope`` are overwritten.
+    """
+    n = z.shape[0]
+    change = matrix @ move
+    reach = np.full(n, np.inf)
+    for i in range(n):
+        if l1[i] > 0.0 and sign[i] * move[i] < 0.0:
+            reach[i] = -z[i] / move[i]
+    order = np.argsort(reach)
+    length = 0.0
+    n_left = 0
+    for k in range(n + 1):
+        rate = curvature = square = 0.0
+        for i in range(n):
+            rate += slope[i] * move[i]
+            curvature += change[i] * move[i]
+            square += move[i] * move[i]
+        if rate >= 0.0:
+            break
+        stop = reach[order[k]] - length if k < n else np.inf
+        best = -rate / max(curvature, _NO_CURVATURE * square)
+        step = min(stop, best)
+        for i in range(n):
+            z[i] += step * move[i]
+            slope[i] += step * change[i]
+        length += step
+        if best <= stop:
+            break
+        gone = order[k]
+        n_left += 1
+        z[gone] = sign[gone] = 0.0
+        part = move[gone]
+        move[gone] = 0.0
+        for i in range(n):
+            change[i] -= matrix[gone, i] * part
+    return n_left
 
 
 @jit

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dask_dml.objective.problem import Evaluation, Objective, Query, relative_gap
+from dask_dml.objective.rounding import not_negative
 from dask_dml.passes import evaluate as passes
 from dask_dml.passes.partials import Statistics
 from dask_dml.rounds.base import Rounds
-from dask_dml.solvers.base import Outcome
+from dask_dml.solvers.base import Limits, Outcome
 from dask_dml.solvers.quadratic import condition, minimise_quadratic, solve_smooth, symmetric
 
 #: Condition number of the scaled, penalised second moments above which a refining pass pays.
@@ -61,7 +62,7 @@ class Quadratic:
 
 
 def solve(
-    rounds: Rounds, quadratic: Quadratic, objective: Objective, starts: np.ndarray, tol: float
+    rounds: Rounds, quadratic: Quadratic, objective: Objective, starts: np.ndarray, limits: Limits
 ) -> list[Outcome]:
     """Minimise squared error plus an elastic net for all problems of a batch.
 
@@ -75,8 +76,8 @@ def solve(
         The batch.
     starts : ndarray of shape (n_problems, n_features)
         Where coordinate descent begins (L1 penalties only).
-    tol : float
-        Relative duality gap that counts as converged.
+    limits : Limits
+        Relative duality gap that counts as converged, and the deadline.
 
     Returns
     -------
@@ -87,22 +88,27 @@ def solve(
     conditioned = condition(quadratic.B, np.full(len(quadratic.B), l2))
     if conditioned > FACTORISE_ABOVE:
         factor = _factorise(rounds, objective)
-        return [_from_factor(objective, number, factor, tol) for number in range(len(starts))]
+        return [_from_factor(objective, number, factor, limits) for number in range(len(starts))]
+    columns = [problem.column for problem in objective.problems]
     coefs = {
-        number: _minimise(objective, number, quadratic.B, quadratic.c, start)
-        for number, start in enumerate(starts)
+        number: _minimise(objective, number, quadratic.B, quadratic.c[:, column], start, limits)
+        for number, (column, start) in enumerate(zip(columns, starts, strict=True))
     }
     if conditioned <= REFINE_ABOVE:
-        return [_outcome(objective, number, quadratic, coef, tol) for number, coef in coefs.items()]
+        return [
+            _outcome(objective, number, quadratic, coef, limits.tol)
+            for number, coef in coefs.items()
+        ]
     answers = objective.evaluate({number: Query(coef, 0.0) for number, coef in coefs.items()})
     refined = {}
     for number, answer in answers.items():
         linear = quadratic.B @ answer.query.coef - answer.gradient
-        coef = _minimise(objective, number, quadratic.B, linear[:, None], answer.query.coef, 0)
+        coef = _minimise(objective, number, quadratic.B, linear, answer.query.coef, limits)
         refined[number] = Query(coef, -answer.intercept_gradient)
     final = objective.evaluate(refined)
     return [
-        _better(objective, number, answers[number], final[number], tol) for number in sorted(final)
+        _better(objective, number, answers[number], final[number], limits.tol)
+        for number in sorted(final)
     ]
 
 
@@ -124,7 +130,9 @@ def from_moments(
     tol : float
         Relative duality gap that counts as converged.
     """
-    coef = _minimise(objective, number, quadratic.B, quadratic.c, start)
+    column = objective.problems[number].column
+    linear, limits = quadratic.c[:, column], Limits(1, tol)
+    coef = _minimise(objective, number, quadratic.B, linear, start, limits)
     return _outcome(objective, number, quadratic, coef, tol)
 
 
@@ -134,13 +142,11 @@ def _minimise(
     B: np.ndarray,
     c: np.ndarray,
     start: np.ndarray,
-    column: int | None = None,
+    limits: Limits,
 ) -> np.ndarray:
-    problem = objective.problems[number]
-    p = len(B)
-    linear = c[:, problem.column if column is None else column]
-    l1, l2 = np.full(p, problem.penalty.l1), np.full(p, problem.penalty.l2)
-    return minimise_quadratic(B, linear, l1, l2, start)
+    penalty, p = objective.problems[number].penalty, len(B)
+    l1, l2 = np.full(p, penalty.l1), np.full(p, penalty.l2)
+    return minimise_quadratic(B, c, l1, l2, start, limits.deadline)
 
 
 def _outcome(
@@ -149,8 +155,10 @@ def _outcome(
     problem = objective.problems[number]
     gradient = quadratic.B @ coef - quadratic.c[:, problem.column]
     square = quadratic.target_square[problem.column]
-    value = 0.5 * float(square + coef @ (gradient - quadratic.c[:, problem.column]))
-    total = max(value, 0.0) + problem.penalty.value(coef)
+    parts = np.array([square, coef @ gradient, -float(coef @ quadratic.c[:, problem.column])])
+    # Where nearly all is explained these cancel; the residual's own digits need another pass.
+    value = not_negative(0.5 * float(parts.sum()), float(np.abs(parts).sum()), "a mean square")
+    total = value + problem.penalty.value(coef)
     return _finished(objective, number, coef, gradient, total, tol)
 
 
@@ -212,33 +220,39 @@ def _better(
 
 def _factorise(rounds: Rounds, objective: Objective) -> np.ndarray:
     frame = objective.frame
-    centre = passes.Centre(frame.mean, frame.target_mean, objective.units)
+    centre = passes.Centre(frame.mean, frame.target_mean, objective.units, objective.columns)
     return rounds.map_reduce(passes.triangle, centre).factor
 
 
-def _from_factor(objective: Objective, number: int, factor: np.ndarray, tol: float) -> Outcome:
+def _from_factor(objective: Objective, number: int, factor: np.ndarray, limits: Limits) -> Outcome:
     """Solve one problem from the triangular factor, rank by the rule of least squares."""
     problem, frame = objective.problems[number], objective.frame
     p = len(frame.mean)
     R = factor[:, :p] / np.sqrt(frame.weight)
     z = factor[:, p + problem.column] / np.sqrt(frame.weight)
-    U, values, Vt = np.linalg.svd(R, full_matrices=False)
-    l1, l2 = problem.penalty.l1, problem.penalty.l2
-    if l1 > 0.0:
+    if problem.penalty.l1 > 0.0:
         B = R.T @ R
         coef = np.zeros(p)
         for _ in range(3):  # the residual, not the products, has the digits
             linear = B @ coef + R.T @ (z - R @ coef)
-            coef = minimise_quadratic(B, linear, np.full(p, l1), np.full(p, l2), coef)
+            coef = _minimise(objective, number, B, linear, coef, limits)
     else:
-        tiny = max(frame.n_rows, p) * np.finfo(np.float64).eps * values.max(initial=0.0)
-        kept = values > tiny
-        filtered = np.zeros_like(values)
-        filtered[kept] = values[kept] / (values[kept] ** 2 + l2)
-        coef = Vt.T @ (filtered * (U.T @ z))
+        U, values, Vt = row_space(R, frame.n_rows)
+        coef = Vt.T @ (values / (values**2 + problem.penalty.l2) * (U.T @ z))
     residual = z - R @ coef
     total = 0.5 * float(residual @ residual) + problem.penalty.value(coef)
-    return _finished(objective, number, coef, -R.T @ residual, total, tol)
+    return _finished(objective, number, coef, -R.T @ residual, total, limits.tol)
+
+
+def row_space(R: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the singular value decomposition of ``R`` without what is rounding.
+
+    The rule of `numpy.linalg.lstsq`, for a matrix of ``n_rows`` rows that ``R`` is the factor of.
+    """
+    U, values, Vt = np.linalg.svd(R, full_matrices=False)
+    tiny = max(n_rows, R.shape[1]) * np.finfo(np.float64).eps * values.max(initial=0.0)
+    kept = values > tiny
+    return U[:, kept], values[kept], Vt[kept]
 
 
 def least_squares(quadratic: Quadratic, objective: Objective) -> tuple[np.ndarray, np.ndarray]:

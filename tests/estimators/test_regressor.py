@@ -12,6 +12,7 @@ import pytest
 import reference
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -226,3 +227,23 @@ def test_numpy_scalars_are_parameters_too():
     DistributedGDRegressor(
         alpha=np.float32(0.1), max_iter=np.int64(50), fit_intercept=np.True_, n_shards=np.int32(2)
     ).fit(X, Y)
+
+
+@pytest.mark.parametrize("container", ["array", "frame", "dask"])
+def test_a_single_column_of_targets_is_one_output_as_in_scikit_learn(container):
+    column = Y[:, None]
+    target = {
+        "array": column,
+        "frame": pd.DataFrame(column, columns=["y"]),
+        "dask": da.from_array(column, chunks=(11, 1)),
+    }[container]
+    model = DistributedGDRegressor(alpha=1e-3).fit(X, target)
+    ridge = Ridge(alpha=1e-3 * len(column)).fit(X, column)
+    for twin in (ridge, model.to_sklearn()):
+        assert model.coef_.shape == twin.coef_.shape == (X.shape[1],)
+        assert np.shape(model.intercept_) == np.shape(twin.intercept_) == (1,)
+        assert model.predict(X).shape == twin.predict(X).shape == (len(column),)
+        np.testing.assert_allclose(model.predict(X), twin.predict(X))
+    assert model.score(X, column) == pytest.approx(ridge.score(X, column))
+    again = model.set_params(warm_start=True, solver="newton").fit(X, target)
+    assert again.coef_.shape == (X.shape[1],)

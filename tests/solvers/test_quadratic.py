@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -107,3 +108,42 @@ def test_condition_is_that_of_the_scaled_matrix():
 
 def test_symmetric_reads_the_lower_triangle():
     np.testing.assert_array_equal(symmetric(np.array([[1.0, 9.0], [2.0, 3.0]])), [[1, 2], [2, 3]])
+
+
+def violation(B, c, l1, l2, z):
+    """Return how far the optimality conditions are from met, relative to rounding."""
+    slope = B @ z - c + l2 * z
+    off = np.where(z == 0.0, np.maximum(np.abs(slope) - l1, 0.0), np.abs(slope + l1 * np.sign(z)))
+    return float((off / (np.abs(B) @ np.abs(z) + np.abs(c) + l1)).max())
+
+
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.15])
+@pytest.mark.parametrize("alpha", [1e-10, 1e-8, 1e-5, 1e-2])
+@pytest.mark.parametrize("shape", [(30, 100), (100, 300), (300, 100)])
+def test_weak_penalties_on_many_columns_take_few_systems(shape, alpha, l1_ratio, monkeypatch):
+    rng = np.random.default_rng(3)
+    n, p = shape
+    A = rng.standard_normal(shape)
+    B, c = A.T @ A / n, A.T @ (A[:, :5].sum(axis=1) + rng.standard_normal(n)) / n
+    l1, l2 = np.full(p, alpha * l1_ratio), np.full(p, alpha * (1 - l1_ratio))
+    solved = []
+    factorise = scipy.linalg.cho_factor
+    monkeypatch.setattr(
+        scipy.linalg, "cho_factor", lambda *a, **k: solved.append(0) or factorise(*a, **k)
+    )
+    z = minimise_quadratic(B, c, l1, l2, np.zeros(p))
+    assert violation(B, c, l1, l2, z) <= 1e-13
+    assert len(solved) <= 250
+    if l1_ratio == 1.0:
+        assert np.count_nonzero(z) <= n
+
+
+@pytest.mark.parametrize("start", ["zero", "dense"])
+def test_a_deadline_ends_it_with_the_best_so_far(start):
+    rng = np.random.default_rng(4)
+    A = rng.standard_normal((40, 200))
+    B, c = A.T @ A / 40, A.T @ rng.standard_normal(40) / 40
+    l1, l2 = np.full(200, 1e-8), np.zeros(200)
+    at = np.zeros(200) if start == "zero" else rng.standard_normal(200)
+    z = minimise_quadratic(B, c, l1, l2, at, deadline=0.0)
+    assert value(B, c, l1, l2, z) <= value(B, c, l1, l2, at)

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import reference
+import scipy.linalg
 import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso, Ridge
@@ -106,6 +107,10 @@ def test_solvers_that_do_not_fit_say_which_do():
         DistributedGDRegressor("huber", solver="statistics").fit(X, Y)
     with pytest.raises(ValueError, match=r"solver='lbfgs' needs a smooth penalty.*accelerated"):
         DistributedGDRegressor(penalty="l1", solver="lbfgs").fit(X, Y)
+    many = sp.csr_array((len(Y), 2**17))
+    for solver in ("statistics", "newton"):
+        with pytest.raises(ValueError, match=r"131072 features take 137 GB; use solver='auto'"):
+            DistributedGDRegressor(solver=solver).fit(many, Y)
 
 
 # --- Many columns -------------------------------------------------------------------------------
@@ -169,3 +174,44 @@ def test_gd_finds_its_step_by_power_iteration_where_columns_are_many(sparse):
     assert np.all(np.diff(model.loss_curve_) <= 1e-12)
     again = DistributedGDRegressor(solver="gd", alpha=0.1, max_iter=20000, random_state=0)
     np.testing.assert_array_equal(again.fit(X, y).coef_, model.coef_)
+
+
+# --- Losses that can be brought to zero ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "accelerated"])
+@pytest.mark.parametrize("loss", ["epsilon_insensitive", "squared_epsilon_insensitive"])
+@pytest.mark.parametrize("wide", [0.5, 1.5, 30.0])
+def test_a_tube_wider_than_the_residuals_is_no_reason_to_warn(loss, solver, unit, wide):
+    """At zero coefficients many, some or no residuals are outside of the tube; later none is."""
+    y = X @ [1.0, -1.0, 0.5, 0.0] + 0.1 * np.cos(np.arange(len(X)))
+    y *= unit / y.std()
+    model = DistributedGDRegressor(loss, penalty=None, epsilon=wide * unit, solver=solver)
+    model.set_params(max_iter=5000).fit(X, y)
+    assert model.converged_
+    assert model.duality_gap_ <= model.tol
+    assert np.abs(y - model.predict(X)).max() <= wide * unit * (1 + 1e-3)
+
+
+# --- Deadlines ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["statistics", "newton"])
+def test_a_deadline_is_met_inside_of_the_drivers_work(solver, monkeypatch):
+    """The model's minimiser is told the deadline, and solves nothing more after it."""
+    rng = np.random.default_rng(0)
+    wide_table, target = rng.standard_normal((40, 300)), rng.standard_normal(40)
+    solved = []
+    factorise = scipy.linalg.cho_factor
+    monkeypatch.setattr(
+        scipy.linalg, "cho_factor", lambda *a, **k: solved.append(0) or factorise(*a, **k)
+    )
+    model = DistributedGDRegressor(
+        "squared_error" if solver == "statistics" else "huber",
+        penalty="l1", alpha=1e-9, solver=solver, max_time=1e-9,
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning, match="max_time"):
+        model.fit(wide_table, target)
+    assert np.isfinite(model.coef_).all()
+    assert len(solved) <= 3

@@ -58,9 +58,10 @@ class TestLargeNumbersInUnscaledColumns:
         y = da.arange(n, chunks=n // 5).reshape(-1, 1)
         model.fit(X, y)
         assert np.isfinite(model.coef_).all()
-        assert model.coef_.shape == (1, 2)
+        assert model.coef_.shape == (2,)
+        assert np.shape(model.intercept_) == (1,)
         assert model.score(X, y) > 0.999
-        assert model.predict(X).shape == (n, 1)
+        assert model.predict(X).shape == (n,)
 
 
 class TestStrongPenalty:

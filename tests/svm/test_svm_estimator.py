@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 from certificate import certify
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -240,3 +241,23 @@ def test_a_missing_label_is_named_with_its_chunk():
 def test_verbose(capsys):
     DistributedLinearSVC(verbose=1).fit(X, CODES)
     assert "[DistributedLinearSVC] round 1: objective" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_sparsify_as_in_scikit_learn(n_classes):
+    y = np.digitize(X[:, 0], [0.0, 0.7][: n_classes - 1])
+    model = DistributedLinearSVC(penalty="l1", loss="squared_hinge", C=0.05)
+    with pytest.raises(NotFittedError):
+        model.sparsify()
+    coef = model.fit(X, y).coef_.copy()
+    scores = model.decision_function(X)
+    assert model.sparsify() is model
+    assert sp.issparse(model.coef_)
+    assert model.coef_.shape == coef.shape
+    np.testing.assert_array_equal(model.decision_function(X), scores)
+    assert model.score(X, y) == np.mean(model.predict(X) == y)
+    np.testing.assert_allclose(model.to_sklearn().decision_function(X), scores, atol=1e-12)
+    assert model.densify() is model
+    np.testing.assert_array_equal(model.coef_, coef)
+    # A warm start reads them either way.
+    assert isinstance(model.sparsify().set_params(warm_start=True).fit(X, y).coef_, np.ndarray)
