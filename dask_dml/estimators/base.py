@@ -28,6 +28,14 @@ class LinearEstimator(BaseEstimator):
     """Parameters and failed fits, for every estimator of the package."""
 
     _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]]
+    n_rounds_: int
+    engine_: str
+    n_recoveries_: int
+
+    def _set_rounds(self, rounds: Any) -> None:
+        self.n_rounds_ = rounds.n_rounds
+        self.engine_ = rounds.engine
+        self.n_recoveries_ = rounds.n_recoveries
 
     def _check_parameters(self) -> None:
         check_parameters(type(self).__name__, self.get_params(deep=False), self._constraints)

@@ -109,6 +109,11 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         Iterations; the largest number among the outputs.
     n_rounds_ : int
         Passes over the data.
+    engine_ : {"memory", "cluster", "streaming"}
+        Where the rows were: in this process, on the workers of a cluster, or, as they fitted into
+        neither, read anew in every pass.
+    n_recoveries_ : int
+        Losses of workers that the fit survived.
     loss_curve_ : list of float
         Objective at the start and after every iteration, summed over the outputs.
     converged_ : bool
@@ -175,7 +180,6 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     }
 
     n_iter_: int
-    n_rounds_: int
     loss_curve_: list[float]
     converged_: bool
     duality_gap_: float
@@ -275,7 +279,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
                 threads,
             ):
                 solution = solve(rounds, task)
-                self.n_rounds_ = rounds.n_rounds
+                self._set_rounds(rounds)
             self._set_solution(solution, chunks.multi_output)
         return self
 

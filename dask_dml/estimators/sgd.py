@@ -135,6 +135,11 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         Passes over all rows.
     n_rounds_ : int
         Rounds of the cluster, one call per worker each.
+    engine_ : {"memory", "cluster", "streaming"}
+        Where the rows were: in this process, on the workers of a cluster, or, as they fitted into
+        neither, read anew in every pass.
+    n_recoveries_ : int
+        Losses of workers that the fit survived.
     t_ : float
         One more than the number of rows that steps have visited.
     loss_curve_ : list of float
@@ -208,7 +213,6 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     }
 
     n_iter_: int
-    n_rounds_: int
     t_: float
     loss_curve_: list[float]
     validation_scores_: list[float]
@@ -317,7 +321,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
                 self._driver_threads(0),
             ):
                 solution = solve(rounds, task)
-                self.n_rounds_ = rounds.n_rounds
+                self._set_rounds(rounds)
             self._set_solution(solution, chunks.multi_output)
             if not self.converged_ and self.tol is not None:
                 self._warn_not_converged(
@@ -381,7 +385,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
             ):
                 averaged = before.get("_iterate") if self.average else None
                 solution = solve(Nodes(rounds, None), task, known, averaged)
-                self.n_rounds_ = rounds.n_rounds
+                self._set_rounds(rounds)
             solution.n_iter = 1
             self._set_solution(solution, chunks.multi_output)
             self._survey = solution.survey

@@ -103,6 +103,11 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         Iterations; the largest number among the problems.
     n_rounds_ : int
         Passes over the data.
+    engine_ : {"memory", "cluster", "streaming"}
+        Where the rows were: in this process, on the workers of a cluster, or, as they fitted into
+        neither, read anew in every pass.
+    n_recoveries_ : int
+        Losses of workers that the fit survived.
     objective_ : float
         Objective reached, summed over the problems.
     duality_gap_ : float
@@ -167,7 +172,6 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
     }
 
     n_iter_: int
-    n_rounds_: int
     objective_: float
     duality_gap_: float
     n_support_: np.ndarray
@@ -259,7 +263,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
                 task = self._task(chunks.n_features, found, deadline, before)
                 with self._driver_threads(chunks.n_features):
                     solution = solve(rounds, task)
-                self.n_rounds_ = rounds.n_rounds
+                self._set_rounds(rounds)
             self._set_solution(solution)
         return self
 

@@ -18,7 +18,7 @@ from sklearn.utils.validation import validate_data
 
 from dask_dml.input.align import Collection, row_chunks
 from dask_dml.input.chunks import Chunks
-from dask_dml.input.clients import current_client, in_task
+from dask_dml.input.clients import check_workers, current_client, in_task
 from dask_dml.input.containers import check_columns
 from dask_dml.input.in_memory import check_targets, check_weights
 from dask_dml.input.kinds import is_array, is_dask, is_frame
@@ -55,6 +55,8 @@ def read_collection(
 def check_reachable(*collections: Any) -> None:
     """Reject data that is held by a cluster where this process has no client of it.
 
+    The workers of a cluster that it has a client of must be able to take part.
+
     Parameters
     ----------
     *collections : object
@@ -63,12 +65,17 @@ def check_reachable(*collections: Any) -> None:
     Raises
     ------
     RuntimeError
-        Before Dask says that some key is missing, in whatever process that is.
+        Before Dask says that some key is missing, in whatever process that is, or closes workers
+        that lack this package.
     """
     distributed = sys.modules.get("distributed")
     if distributed is None:  # no futures can be in this process
         return
-    if in_task() or current_client() is not None:
+    if in_task():
+        return
+    client = current_client()
+    if client is not None:
+        check_workers(client)
         return
     if any(distributed.futures_of(one) for one in collections if is_dask(one)):
         raise RuntimeError(

@@ -37,12 +37,18 @@ class Rounds(Protocol):
         Number of rows of each shard, in shard order.
     n_rounds : int
         Passes over the data so far (successful ``map_reduce`` and ``update`` calls).
+    engine : {"memory", "cluster", "streaming"}
+        Where the rows are: in this process, on the workers, or read anew in every round.
+    n_recoveries : int
+        Losses of workers that were made good so far.
     max_recoveries : int
         Times that something may be taken again because workers were lost, see `regaining`.
     """
 
     shard_rows: tuple[int, ...]
     n_rounds: int
+    engine: str
+    n_recoveries: int
     max_recoveries: int
 
     def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import dask
-from dask.utils import parse_timedelta
 
+from dask_dml.input.clients import TIMEOUT_OPTION, disconnected, round_timeout, silent
 from dask_dml.rounds.base import MAX_RECOVERIES
 
 if TYPE_CHECKING:
@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 #: Seconds between two looks at whether the workers that owe an answer still exist.
 LOOK_INTERVAL = 0.5
 
-TIMEOUT_OPTION = "dask_dml.round-timeout"
 RECOVERIES_OPTION = "dask_dml.max-recoveries"
 
 
 class WorkersGone(Exception):
-    """Workers left the cluster before they answered."""
+    """Workers left the cluster before they answered.
+
+    Attributes
+    ----------
+    workers : frozenset of str
+        Their addresses.
+    """
+
+    def __init__(self, message: str, workers: Iterable[str]) -> None:
+        self.workers = frozenset(workers)
+        super().__init__(message)
 
 
 def check_client(client: Client) -> None:
@@ -39,11 +48,6 @@ def check_client(client: Client) -> None:
             "fitting needs a synchronous dask Client, and the current one is asynchronous: "
             "create it with Client(asynchronous=False), or fit in another thread"
         )
-
-
-def round_timeout() -> float:
-    """Return how long a round may take, in seconds (dask config ``dask_dml.round-timeout``)."""
-    return float(parse_timedelta(dask.config.get(TIMEOUT_OPTION, "10 minutes")))
 
 
 def max_recoveries() -> int:
@@ -126,24 +130,26 @@ def call_workers(
                 if left <= 0:
                     raise timed_out(what, limit)
                 # A call to a worker that died is retried by the scheduler for half a minute.
-                gone = set(workers) - set(await client.nthreads())
+                try:
+                    there = await asyncio.wait_for(client.nthreads(), left)
+                except TimeoutError:
+                    raise silent(what, limit) from None
+                gone = set(workers) - set(there)
                 if gone:
-                    raise WorkersGone(f"workers {sorted(gone)} left the cluster")
+                    raise WorkersGone(f"workers {sorted(gone)} left the cluster", gone)
         finally:
             running.cancel()
 
     try:
         answers = client.sync(call)
     except Exception as error:
-        if client.status == "running":
+        lost = isinstance(error, OSError) and not isinstance(error, TimeoutError)
+        if client.status == "running" and not lost:
             raise
-        raise RuntimeError(
-            f"the Dask client was closed, or lost its scheduler, while {what} was under way. "
-            "Connect again, and repeat the fit."
-        ) from error
-    for answer in answers.values():
+        raise disconnected(what) from error
+    for address, answer in answers.items():
         if isinstance(answer, (OSError, asyncio.TimeoutError)):
-            raise WorkersGone(str(answer)) from answer
+            raise WorkersGone(f"worker {address} is gone: {answer}", [address]) from answer
         if isinstance(answer, BaseException):
             raise answer
     return answers

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import joblib
 
 from dask_dml.blocks import Block
 from dask_dml.input.chunks import Chunks, make_block
-from dask_dml.input.clients import current_client, in_task
+from dask_dml.input.clients import current_client, in_task, worker_info
 from dask_dml.rounds.base import Rounds, ShardFunction, StateFunction
 from dask_dml.rounds.local import LocalRounds, make_shards
+from dask_dml.rounds.log import megabytes, tell
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards
 
 if TYPE_CHECKING:
@@ -67,12 +71,7 @@ def open_rounds(
         return _open_in_task(chunks, n_shards)
     client = current_client()
     if client is not None:
-        from dask_dml.rounds.cluster import ClusterRounds
-        from dask_dml.rounds.streaming import StreamingRounds
-
-        if _fits(chunks, CLUSTER_SHARE * cluster_memory(client)):
-            return ClusterRounds(client, chunks, n_shards)
-        return StreamingRounds(chunks, client, n_shards)
+        return _open_on_cluster(chunks, client, n_shards)
     return _fetch_or_stream(chunks, None, n_shards, n_threads)
 
 
@@ -143,16 +142,70 @@ def count_threads(n_jobs: int | None) -> int:
 
 
 def cluster_memory(client: Client) -> float:
-    """Return the memory of all workers in bytes; infinite where it is not limited."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    limits = [worker["memory_limit"] for worker in workers]
+    """Return the memory of all workers for data, in bytes; infinite where it is not limited.
+
+    What a worker's process takes for itself (some 200 MB with all libraries loaded) is none.
+    """
+    workers = worker_info(client).values()
     # An adaptive cluster may have no worker yet.
-    return float(sum(limits)) if limits and all(limits) else float("inf")
+    if not workers or not all(worker["memory_limit"] for worker in workers):
+        return float("inf")
+    return float(sum(map(_memory_for_data, workers)))
+
+
+def _memory_for_data(worker: Mapping[str, Any]) -> float:
+    metrics = worker["metrics"]
+    itself = metrics.get("memory", 0) - metrics.get("managed_bytes", 0)
+    return float(max(worker["memory_limit"] - max(itself, 0), 0))
 
 
 def _fits(chunks: Chunks, room: float) -> bool:
-    # Of unknown size counts as fitting: a cluster can spill, and `fetch_blocks` finds out.
     return not chunks.nbytes > room
+
+
+def _open_on_cluster(chunks: Chunks, client: Client, n_shards: NumberOfShards) -> Rounds:
+    from dask_dml.rounds.calls import check_client
+    from dask_dml.rounds.cluster import ClusterRounds
+    from dask_dml.rounds.streaming import StreamingRounds
+
+    check_client(client)
+    room = CLUSTER_SHARE * cluster_memory(client)
+    measured = _measured(chunks, room, client, 1)
+    if _fits(measured, room):
+        return ClusterRounds(client, chunks, n_shards)
+    _tell_of_streaming(measured.nbytes, room, client)
+    return StreamingRounds(chunks, client, n_shards)
+
+
+def _measured(chunks: Chunks, room: float, client: Client | None, n_threads: int) -> Chunks:
+    """Return the chunks with their size, if it matters and is not known for certain.
+
+    Frames and sparse arrays do not know theirs, and what says that it is dense may be sparse.
+    """
+    if math.isinf(room) or chunks.nbytes <= room:
+        return chunks
+    from dask_dml.rounds.graphs import open_graphs
+    from dask_dml.rounds.sizes import estimated_bytes
+
+    graphs = open_graphs(client, n_threads)
+    try:
+        return replace(chunks, nbytes=estimated_bytes(chunks, graphs))
+    finally:
+        graphs.close()
+
+
+def _tell_of_streaming(nbytes: float, room: float, client: Client | None) -> None:
+    where = "this process" if client is None else "the workers"
+    tell(
+        logging.WARNING,
+        "streaming",
+        f"X takes about {megabytes(nbytes)}, and {where} may hold {megabytes(room)} of it: it is "
+        "read anew in every pass (engine_ is 'streaming'), which takes longer. Use more or larger "
+        "workers, or float32, to keep it in memory.",
+        client,
+        nbytes=nbytes,
+        room=room,
+    )
 
 
 def _open_in_task(chunks: Chunks, n_shards: NumberOfShards) -> Rounds:
@@ -181,8 +234,12 @@ def _fetch_or_stream(
     from dask_dml.rounds.streaming import StreamingRounds
 
     room = LOCAL_SHARE * psutil.virtual_memory().available
-    blocks = fetch_blocks(chunks, client, n_threads, room) if _fits(chunks, room) else None
+    measured = chunks
+    if chunks.nbytes > room:  # where nothing is known, fetching finds out
+        measured = _measured(chunks, room, client, n_threads)
+    blocks = fetch_blocks(chunks, client, n_threads, room) if _fits(measured, room) else None
     if blocks is None:
+        _tell_of_streaming(measured.nbytes, room, client)
         return StreamingRounds(chunks, client, n_shards, n_threads)
     return _local(blocks, n_shards, n_threads, chunks.nbytes)
 
@@ -220,16 +277,18 @@ class _Closing:
         self._stack = stack
         self.shard_rows = rounds.shard_rows
         self.n_rounds = 0
+        self.engine = rounds.engine
+        self.n_recoveries = 0
         self.max_recoveries = rounds.max_recoveries
 
     def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:
         total = self._rounds.map_reduce(function, broadcast)
-        self.n_rounds = self._rounds.n_rounds
+        self.n_rounds, self.n_recoveries = self._rounds.n_rounds, self._rounds.n_recoveries
         return total
 
     def update(self, function: StateFunction, broadcast: Any = None) -> Any:
         total = self._rounds.update(function, broadcast)
-        self.n_rounds = self._rounds.n_rounds
+        self.n_rounds, self.n_recoveries = self._rounds.n_rounds, self._rounds.n_recoveries
         return total
 
     def close(self) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from dask_dml.input.clients import check_workers, worker_threads
 from dask_dml.rounds import worker as on_worker
+from dask_dml.rounds.balance import Balance
 from dask_dml.rounds.base import (
     LOSING_WORKERS,
     ShardFunction,
@@ -16,15 +21,17 @@ from dask_dml.rounds.base import (
     TreeSum,
 )
 from dask_dml.rounds.calls import WorkersGone, call_workers, check_client, max_recoveries
+from dask_dml.rounds.log import logger, tell
 from dask_dml.rounds.placement import Placement
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards
 from dask_dml.rounds.tasks import PREFIX
-from dask_dml.rounds.waiting import quietly, wait_until_gone
+from dask_dml.rounds.waiting import CLOSE_TIMEOUT, quietly, wait_until_gone
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
     from dask_dml.input.chunks import Chunks
+    from dask_dml.rounds.worker import Answer
 
 
 class ClusterRounds:
@@ -75,6 +82,8 @@ class ClusterRounds:
     the dask config value ``dask_dml.round-timeout`` says (10 minutes by default).
     """
 
+    engine = "cluster"
+
     def __init__(self, client: Client, chunks: Chunks, n_shards: NumberOfShards = None) -> None:
         check_n_shards(n_shards)
         check_client(client)
@@ -88,16 +97,33 @@ class ClusterRounds:
         self._lost: set[int] = set()
         self.max_recoveries = max_recoveries()
         self.n_recoveries = 0
+        # Since the last successful round: losses, and of which shards they were.
         self._in_a_row = 0
+        self._losers: Counter[int] = Counter()
+        self._balance = Balance()
         self._placement: Placement | None = None
         try:
             self._placement = Placement(client, self.fit, chunks, n_shards)
             self.shard_rows = self._placement.shard_rows
             self._fresh = set(range(len(self.shard_rows)))
             self._open()
+            self._tell_of_placement()
         except BaseException:
             self.close()
             raise
+
+    def _tell_of_placement(self) -> None:
+        n_blocks = 0 if self._placement is None else sum(map(len, self._placement.keys))
+        workers = set(self.homes)
+        tell(
+            logging.INFO,
+            "engine",
+            f"cluster: {sum(self.shard_rows)} rows in {n_blocks} blocks, {len(self.shard_rows)} "
+            f"shards on {len(workers)} worker(s)",
+            self.client,
+            fit=self.fit,
+            workers=sorted(workers),
+        )
 
     def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:
         """Evaluate ``function(shard, broadcast)`` on every shard and return the sum.
@@ -149,6 +175,7 @@ class ClusterRounds:
         placement = self._placement
         if placement is None:
             raise RuntimeError("these rounds have been closed")
+        start = time.perf_counter()
         while True:
             workers = set(placement.homes.values())
             try:
@@ -173,8 +200,19 @@ class ClusterRounds:
             for node, value in answer.nodes.items():
                 tree.add(node, value)
         self._in_a_row = 0
+        self._losers.clear()
         self.n_rounds += 1
+        self._note_round(arguments()[0], time.perf_counter() - start, answers)
         return tree.total()
+
+    def _note_round(
+        self, function: Callable[..., Any], seconds: float, answers: Mapping[str, Answer]
+    ) -> None:
+        name = getattr(function, "__qualname__", repr(function))
+        logger.info("round %d: %s took %.3f s", self.n_rounds, name, seconds)
+        warning = self._balance.add({worker: a.seconds for worker, a in answers.items()})
+        if warning is not None:
+            tell(logging.WARNING, "imbalance", warning, self.client, fit=self.fit)
 
     # Opening, closing and what comes between
 
@@ -233,17 +271,37 @@ class ClusterRounds:
             )
 
     def _count_recovery(self, cause: BaseException | None) -> None:
+        assert self._placement is not None
         self.n_recoveries += 1
         self._in_a_row += 1
+        gone = cause.workers if isinstance(cause, WorkersGone) else frozenset()
+        self._losers.update(n for n, home in self._placement.homes.items() if home in gone)
         if self._in_a_row > self.max_recoveries:
+            suspects = [n for n, count in self._losers.items() if count >= self._in_a_row]
+            blame = "".join(
+                f"Shard {n} ({self._placement.describe(n)}) was on the lost worker every time: "
+                "what is in its rows may be the reason. "
+                for n in suspects[:1]
+            )
             raise RuntimeError(
                 f"workers were lost {self._in_a_row} times without a successful round in "
-                f"between. {LOSING_WORKERS}"
+                f"between. {blame}{LOSING_WORKERS}"
             ) from cause
+        tell(
+            logging.WARNING,
+            "recovery",
+            f"{cause or 'Blocks or sessions of the fit are gone from their workers'}: bringing "
+            f"the shards together again ({self._in_a_row} of at most {self.max_recoveries} times "
+            "in a row).",
+            self.client,
+            fit=self.fit,
+            workers=sorted(gone),
+        )
 
     def _recover(self, cause: BaseException | None) -> None:
         """Bring the shards together again after a loss."""
         self._count_recovery(cause)
+        check_workers(self.client)
         self._move()
         self._open()
 
@@ -254,7 +312,7 @@ class ClusterRounds:
         if self._update == 1:
             return
         states: dict[int, Any] = {}
-        alive = set(self.client.nthreads())
+        alive = set(worker_threads(self.client, "moving state"))
         for address in set(moved.values()) & alive:
             shards = [number for number, home in moved.items() if home == address]
             try:
@@ -294,8 +352,12 @@ class ClusterRounds:
         if placement is not None:
             placement.release()
         if self.client.status != "running":
+            on_worker.close_ended(self.fit)
             return
-        alive = self._known & set(self.client.nthreads())
+        try:
+            alive = self._known & set(worker_threads(self.client, "closing", CLOSE_TIMEOUT))
+        except (TimeoutError, RuntimeError):
+            return
         quietly(self.client, on_worker.close_session, self.fit, alive)
         wait_until_gone(self.client, self.fit)
 

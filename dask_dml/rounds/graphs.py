@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dask.base import compute
 from dask.delayed import Delayed, delayed
 
+from dask_dml.input.clients import worker_threads
 from dask_dml.rounds.calls import check_client
 from dask_dml.rounds.tasks import PREFIX
 from dask_dml.rounds.threads import BlasLimit
@@ -33,6 +34,11 @@ class Graphs(Protocol):
     """What `StreamingRounds` asks of the place where its graphs are computed."""
 
     fit: str
+
+    @property
+    def client(self) -> Client | None:
+        """The cluster's client, if there is one."""
+        ...
 
     def n_threads(self) -> int:
         """Return how many tasks run at once."""
@@ -74,6 +80,7 @@ class ThreadGraphs:
 
     def __init__(self, n_threads: int) -> None:
         self.fit = uuid.uuid4().hex[:12]
+        self.client: None = None
         self._n_threads = n_threads
         self._blas = BlasLimit()
 
@@ -141,7 +148,7 @@ class ClusterGraphs:
 
     def n_threads(self) -> int:
         """Return how many tasks run at once."""
-        return sum(self.client.nthreads().values()) or 1
+        return sum(worker_threads(self.client, "counting threads").values()) or 1
 
     @contextmanager
     def sent(self, value: Any) -> Iterator[Any]:
@@ -215,3 +222,8 @@ class ClusterGraphs:
         self.drop(self._futures.values())
         if self.client.status == "running":
             wait_until_gone(self.client, self.fit)
+
+
+def open_graphs(client: Client | None, n_threads: int) -> Graphs:
+    """Return the place where graphs are computed: a cluster, or threads of this process."""
+    return ThreadGraphs(n_threads) if client is None else ClusterGraphs(client)

@@ -34,6 +34,10 @@ class LocalRounds:
         Successful rounds so far.
     """
 
+    engine = "memory"
+    n_recoveries = 0  # nothing is lost here, but in tests
+    max_recoveries = MAX_RECOVERIES
+
     def __init__(self, shards: Sequence[Shard], n_threads: int = 1) -> None:
         self.shards = tuple(shards)
         self.shard_rows = tuple(shard.n_rows for shard in shards)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from dask.base import is_dask_collection
 
 from dask_dml.input.chunks import Chunks
+from dask_dml.input.clients import round_timeout, worker_info, worker_threads
 from dask_dml.rounds import worker as on_worker
-from dask_dml.rounds.calls import WorkersGone, call_workers, round_timeout, timed_out
+from dask_dml.rounds.calls import WorkersGone, call_workers, timed_out
 from dask_dml.rounds.plan import (
     NumberOfShards,
     Piece,
@@ -95,6 +96,11 @@ class Placement:
         for number, home in sorted(self.homes.items()):
             plans.setdefault(home, {})[number] = self.keys[number]
         return plans
+
+    def describe(self, number: int) -> str:
+        """Return the chunks of a shard in words."""
+        names = list(dict.fromkeys(self._names[key] for key in self.keys[number]))
+        return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
     # Placing for the first time
 
@@ -199,7 +205,7 @@ class Placement:
         everything = [key for keys in self.keys for key in keys]
         self._settle(everything)
         holders = self._holders(everything)
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        workers = worker_info(self.client)
         homes = rehome(
             dict(enumerate(self.shard_rows)),
             {n: [holders[key] for key in keys] for n, keys in enumerate(self.keys)},
@@ -244,7 +250,7 @@ class Placement:
     # Finding out what is where
 
     def _threads(self) -> dict[str, int]:
-        return dict(self.client.nthreads())
+        return worker_threads(self.client, "placement")
 
     def _locate(self, keys: Sequence[str], stage: str) -> dict[str, Piece]:
         """Ask the workers for the sizes of blocks, and wait for those that are on the way."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from dask.delayed import Delayed, delayed
 
+from dask_dml.input.clients import round_timeout
 from dask_dml.rounds.base import ShardFunction, StateFunction, StateLost, TreeSum
-from dask_dml.rounds.calls import max_recoveries, round_timeout
-from dask_dml.rounds.graphs import ClusterGraphs, Graphs, ThreadGraphs
+from dask_dml.rounds.calls import max_recoveries
+from dask_dml.rounds.graphs import open_graphs
+from dask_dml.rounds.log import tell
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards, check_rows, split_chunks
 from dask_dml.rounds.tasks import (
     PREFIX,
@@ -79,6 +82,8 @@ class StreamingRounds:
     then over the tree.  State is kept per chunk.
     """
 
+    engine = "streaming"
+
     def __init__(
         self,
         chunks: Chunks,
@@ -91,7 +96,7 @@ class StreamingRounds:
         self.n_rounds = 0
         self.n_recoveries = 0
         self.max_recoveries = max_recoveries()
-        self._graphs: Graphs = ThreadGraphs(n_threads) if client is None else ClusterGraphs(client)
+        self._graphs = open_graphs(client, n_threads)
         self._open = True
         self._number = count()
         self._states: dict[int, Any] = {}
@@ -115,6 +120,12 @@ class StreamingRounds:
         else:
             self._shards = split_chunks(rows, self.chunks.nbytes, int(n_shards))
         self.shard_rows = tuple(sum(rows[number] for number in shard) for shard in self._shards)
+        tell(
+            logging.INFO,
+            "engine",
+            f"streaming: {sum(rows)} rows in {len(full)} chunks, {len(self._shards)} shards",
+            self._graphs.client,
+        )
 
     def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:
         """Evaluate ``function(shard, broadcast)`` on every chunk and return the sum.
@@ -177,11 +188,15 @@ class StreamingRounds:
                 # What was sent along has no lineage; sent again, it is there again.
                 if not left:
                     raise
-                self.n_recoveries += 1
+                self._count_recovery("what was sent to the workers went down with one of them")
             else:
                 break
         self.n_rounds += 1
         return result
+
+    def _count_recovery(self, what: str) -> None:
+        self.n_recoveries += 1
+        tell(logging.WARNING, "recovery", f"{what}: the pass begins again.", self._graphs.client)
 
     def _check_states(self) -> None:
         chunks = list(self._states)
@@ -190,7 +205,7 @@ class StreamingRounds:
             lost = [number for number, shard in enumerate(self._shards) if gone & set(shard)]
             forgotten = {chunk for number in lost for chunk in self._shards[number]}
             self._graphs.drop(self._states.pop(chunk) for chunk in forgotten)
-            self.n_recoveries += 1
+            self._count_recovery(f"the state of the shards {lost} went down with a worker")
             raise StateLost(lost)
 
     # Graphs

@@ -6,10 +6,12 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dask_dml.input.clients import round_timeout, silent, worker_info, worker_threads
 from dask_dml.rounds import worker as on_worker
-from dask_dml.rounds.calls import WorkersGone, call_workers, round_timeout, timed_out
+from dask_dml.rounds.calls import WorkersGone, call_workers, timed_out
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -62,7 +64,7 @@ def settle(
         What the futures are in words, for errors.
     limit : float, default=inf
         Seconds that this may take.  Reading a chunk may take any time, but without any worker
-        for `round_timeout` seconds this fails in any case.
+        that runs tasks for `round_timeout` seconds this fails in any case.
 
     Raises
     ------
@@ -88,10 +90,11 @@ def settle(
             raise timed_out("a pass over the data", limit)
         if now - looked > 1:
             looked = now
-            if client.nthreads():
+            # A worker that is paused, for want of memory, begins no task.
+            if any(worker["status"] == "running" for worker in worker_info(client).values()):
                 staffed = now
             elif now - staffed > round_timeout():
-                raise timed_out("waiting for a worker", round_timeout())
+                raise timed_out("waiting for a worker that is not paused", round_timeout())
         # Looking at ten thousand futures is cheap; waiting for each of them (`as_completed`)
         # costs more than computing them.
         time.sleep(max(0.002, 4 * (now - began)))
@@ -121,8 +124,10 @@ def is_named(error: BaseException) -> bool:
     return any(note.startswith("raised in ") for note in getattr(error, "__notes__", ()))
 
 
-def uninterrupted(call: Callable[..., T], *args: Any) -> T:
+def uninterrupted(call: Callable[..., T], *args: Any, limit: float | None = None) -> T:
     """Make a short call of the client that a KeyboardInterrupt does not cut off.
+
+    It may take ``limit`` seconds, by default `round_timeout`; then a TimeoutError is raised.
 
     Cut off while it scatters, a client leaves data on the workers that nobody knows of; while it
     gathers, it may never gather again (distributed goes on waiting for the call that was
@@ -130,6 +135,8 @@ def uninterrupted(call: Callable[..., T], *args: Any) -> T:
     """
     # Not an executor: interrupted while it starts its thread, it forgets to wait for it.
     result: concurrent.futures.Future[T] = concurrent.futures.Future()
+    seconds = round_timeout() if limit is None else limit
+    deadline = time.monotonic() + seconds
 
     def run() -> None:
         if not result.set_running_or_notify_cancel():
@@ -141,10 +148,12 @@ def uninterrupted(call: Callable[..., T], *args: Any) -> T:
 
     try:
         threading.Thread(target=run, name="dask_dml-call", daemon=True).start()
-        return result.result()
+        return result.result(seconds)
+    except TimeoutError:
+        raise silent("moving data", seconds) from None
     finally:
         if not result.cancel():
-            concurrent.futures.wait([result])
+            concurrent.futures.wait([result], max(0.0, deadline - time.monotonic()))
 
 
 def wait_until_gone(client: Client, fit: str) -> None:
@@ -152,7 +161,10 @@ def wait_until_gone(client: Client, fit: str) -> None:
     begun = time.monotonic()
     pause = 0.002
     while time.monotonic() < begun + CLOSE_TIMEOUT:
-        workers = set(client.nthreads())
+        try:
+            workers = set(worker_threads(client, "closing", CLOSE_TIMEOUT))
+        except (TimeoutError, RuntimeError):
+            return
         left = quietly(client, on_worker.leftovers, fit, workers)
         keys = {key for keys in left.values() if keys for key in keys}
         if not workers or all(keys is None for keys in left.values()):
@@ -170,7 +182,8 @@ def _cancel(client: Client, keys: Iterable[str]) -> None:
     """
     from distributed import Future
 
-    client.cancel([Future(key, client) for key in keys])
+    with suppress(TimeoutError):
+        uninterrupted(client.cancel, [Future(key, client) for key in keys], limit=CLOSE_TIMEOUT)
 
 
 def quietly(client: Client, function: object, fit: str, workers: set[str]) -> dict[str, Any]:
@@ -186,5 +199,5 @@ def quietly(client: Client, function: object, fit: str, workers: set[str]) -> di
             what="closing",
             timeout=CLOSE_TIMEOUT,
         )
-    except (WorkersGone, TimeoutError):
+    except (WorkersGone, TimeoutError, RuntimeError):
         return {}

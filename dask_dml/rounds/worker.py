@@ -52,12 +52,15 @@ class Answer:
         Shards whose state is not here.
     error : BaseException or None
         What a shard function raised.
+    seconds : float
+        What the visit took.
     """
 
     nodes: dict[tuple[int, int], Any] = field(default_factory=dict)
     missing: tuple[int, ...] | None = ()
     stateless: tuple[int, ...] = ()
     error: BaseException | None = None
+    seconds: float = 0.0
 
 
 class Session:
@@ -260,6 +263,16 @@ def close_session(fit: str, dask_worker: Worker) -> None:
         session.close()
 
 
+def close_ended(fit: str) -> None:
+    """Close the sessions of a fit on workers of this process that have ended.
+
+    They do so by themselves only while the worker's event loop runs.
+    """
+    for session in list(_sessions.values()):
+        if session.fit == fit and session.worker.status in ENDED:
+            session.close()
+
+
 def leftovers(fit: str, dask_worker: Worker) -> list[str] | None:
     """Return the keys of data and tasks of the fit on this worker; None if there is nothing."""
     keys = {str(k) for k in (*dask_worker.state.tasks, *dask_worker.data) if is_of_fit(k, fit)}
@@ -285,8 +298,9 @@ async def run_round(
         return Answer(missing=missing)
     start = time.perf_counter()
     nodes, error = await session.run(lambda shard: function(shard, broadcast))
-    _log(session, function, time.perf_counter() - start)
-    return Answer(nodes, error=error)
+    seconds = time.perf_counter() - start
+    _log(session, function, seconds)
+    return Answer(nodes, error=error, seconds=seconds)
 
 
 async def run_update(
@@ -329,8 +343,9 @@ async def run_update(
 
     start = time.perf_counter()
     nodes, error = await session.run(call)
-    _log(session, function, time.perf_counter() - start)
-    return Answer(nodes, error=error)
+    seconds = time.perf_counter() - start
+    _log(session, function, seconds)
+    return Answer(nodes, error=error, seconds=seconds)
 
 
 def export_states(fit: str, shards: Iterable[int], dask_worker: Worker) -> dict[int, Any]:

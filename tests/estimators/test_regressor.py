@@ -35,6 +35,8 @@ def test_fitted_attributes_are_plain_numpy_and_python(client, solver, outputs):
         "intercept_": float if outputs == 1 else np.ndarray,
         "n_iter_": int,
         "n_rounds_": int,
+        "engine_": str,
+        "n_recoveries_": int,
         "loss_curve_": list,
         "converged_": bool,
         "duality_gap_": float,

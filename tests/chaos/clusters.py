@@ -1,0 +1,84 @@
+"""Clusters of real processes that tests may do anything to, and the fits that run on them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+from distributed import Client, LocalCluster
+
+LOCAL = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+
+
+@contextmanager
+def cluster(n_workers=2, **options):
+    """A cluster of worker processes of one thread, and its client as the current one."""
+    options = {"n_workers": n_workers, "threads_per_worker": 1, **LOCAL, **options}
+    with (
+        LocalCluster(**options) as made,
+        Client(made, set_as_default=False) as client,
+        client.as_current(),
+    ):
+        yield client
+
+
+@contextmanager
+def process(*command, cwd, **environment):
+    """Run a module of distributed's command line."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=cwd,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield running
+    finally:
+        # A stopped process hears of nothing but this.
+        running.kill()
+        running.wait()
+
+
+@contextmanager
+def separate_scheduler(tmp_path, **environment):
+    """A scheduler in a process of its own, with one worker without a nanny in another."""
+    contact = tmp_path / "scheduler.json"
+    options = ["--host", "127.0.0.1", "--no-dashboard"]
+    file = ["--scheduler-file", str(contact)]
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with (
+        process(
+            "distributed.cli.dask_scheduler", *options, "--port", "0", *file,
+            cwd=elsewhere, **path | environment,
+        ) as scheduler,
+        process(
+            "distributed.cli.dask_worker", *options, "--no-nanny", "--nthreads", "1", *file,
+            cwd=elsewhere, **path,
+        ),
+    ):  # fmt: skip
+        wait_until(contact.exists)
+        client = Client(scheduler_file=str(contact), set_as_default=False, timeout=30)
+        try:
+            client.wait_for_workers(1, timeout=30)
+            with client.as_current():
+                yield client, scheduler
+        finally:
+            client.close(timeout=2)
+
+
+def wait_until(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def stop(running):
+    os.kill(running.pid, signal.SIGSTOP)
