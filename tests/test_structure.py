@@ -51,6 +51,7 @@ DASK = (
     "dask_dml.estimators.dual_variables",
     "dask_dml.preprocessing.chunked",
     "dask_dml.preprocessing.lazy",
+    "dask_dml.metrics.rows",
     "dask_dml.model_selection.split",
 )
 

@@ -254,7 +254,8 @@ class Residuals:
         total = float(weight.sum())
         if total == 0:
             return replace(cls.nothing(y.shape[1]), n_rows=len(y))
-        mean = weight @ y / total
+        # Differences from a value of the column: a constant target has no spread by rounding.
+        mean = y[0] + weight @ (y - y[0]) / total
         return cls(len(y), total, mean, weight @ (y - mean) ** 2, weight @ (y - predicted) ** 2)
 
     def __add__(self, other: Residuals) -> Residuals:

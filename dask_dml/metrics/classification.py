@@ -1,0 +1,456 @@
+"""Metrics of classification from one pass over the chunks.
+
+Of labels and predictions a metric needs to know how often, or with what weight, each pair of them
+occurs; of labels and scores likewise.  So scikit-learn's own function is called with the different
+pairs, weighted by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn import metrics
+
+from dask_dml.metrics.rows import any_dask, visit_rows
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Different rows of targets and predictions, and how often or with what weight they occur.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame or None
+        The columns of the targets, those of the predictions, and "weight"; None of no rows.
+    n_targets : int
+        Number of columns of the targets.
+    """
+
+    frame: Any
+    n_targets: int
+
+    @classmethod
+    def of(
+        cls,
+        y_true: np.ndarray,
+        y_pred: np.ndarray,
+        weight: np.ndarray | None,
+        options: Any,  # noqa: ARG003 - what is visited has it
+    ) -> Pairs:
+        """Return the pairs of some rows."""
+        import pandas as pd
+
+        if not len(y_true):
+            return cls(None, 0)
+        columns = [*_columns(y_true), *_columns(y_pred)]
+        frame = pd.DataFrame(dict(enumerate(columns)))
+        frame["weight"] = np.ones(len(y_true), np.int64) if weight is None else weight
+        return cls(_added_up(frame), y_true.ndim if y_true.ndim == 1 else y_true.shape[1])
+
+    def __add__(self, other: Pairs) -> Pairs:
+        import pandas as pd
+
+        if self.frame is None or other.frame is None:
+            return other if self.frame is None else self
+        both = pd.concat([self.frame, other.frame], ignore_index=True)
+        return Pairs(_added_up(both), self.n_targets)
+
+    def arguments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return targets, predictions and weights, as scikit-learn takes them."""
+        names = [name for name in self.frame.columns if name != "weight"]
+        parts = (names[: self.n_targets], names[self.n_targets :])
+        y_true, y_pred = (
+            self.frame[part[0] if len(part) == 1 else part].to_numpy() for part in parts
+        )
+        return y_true, y_pred, self.frame["weight"].to_numpy()
+
+
+def _columns(y: np.ndarray) -> Sequence[np.ndarray]:
+    return [y] if y.ndim == 1 else list(y.T)
+
+
+def _added_up(frame: Any) -> Any:
+    names = [name for name in frame.columns if name != "weight"]
+    return frame.groupby(names, sort=False, dropna=False, as_index=False)["weight"].sum()
+
+
+def _from_pairs(
+    metric: Callable[..., Any], y_true: Any, y_pred: Any, sample_weight: Any, **options: Any
+) -> Any:
+    if any_dask(y_true, y_pred, sample_weight):
+        found = visit_rows(Pairs.of, None, y_true, y_pred, sample_weight)
+        if found.frame is None:
+            return metric([], [], **options)  # says what is wrong
+        y_true, y_pred, sample_weight = found.arguments()
+    return metric(y_true, y_pred, sample_weight=sample_weight, **options)
+
+
+def accuracy_score(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    normalize: bool = True,
+    sample_weight: Any = None,
+) -> Any:
+    """Return the share of rows whose label is predicted, as `sklearn.metrics.accuracy_score`.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
+        True labels and predicted ones.  Any of the two may be lazy.
+    normalize : bool, default=True
+        Whether to return a share, not a number of rows.
+    sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+        Weights of the rows.
+
+    Returns
+    -------
+    score : float
+        From one pass over the chunks; in memory, scikit-learn's own result.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_dml.metrics import accuracy_score
+    >>> accuracy_score(da.from_array([0, 1, 1, 0]), da.from_array([0, 1, 0, 0]))
+    0.75
+    """
+    return _from_pairs(metrics.accuracy_score, y_true, y_pred, sample_weight, normalize=normalize)
+
+
+def balanced_accuracy_score(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    adjusted: bool = False,
+    sample_weight: Any = None,
+) -> Any:
+    """Return the mean recall of the classes, as `sklearn.metrics.balanced_accuracy_score`.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
+        True labels and predicted ones.  Any of the two may be lazy.
+    adjusted : bool, default=False
+        Whether chance counts as 0.
+    sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+        Weights of the rows.
+
+    Returns
+    -------
+    score : float
+        From one pass over the chunks; in memory, scikit-learn's own result.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_dml.metrics import balanced_accuracy_score
+    >>> balanced_accuracy_score(da.from_array([0, 1, 1, 0]), da.from_array([0, 1, 0, 0]))
+    0.75
+    """
+    return _from_pairs(
+        metrics.balanced_accuracy_score,
+        y_true,
+        y_pred,
+        sample_weight,
+        adjusted=adjusted,
+    )
+
+
+def confusion_matrix(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    labels: Any = None,
+    normalize: Any = None,
+    sample_weight: Any = None,
+) -> Any:
+    """Return how often each class is predicted as each, as `sklearn.metrics.confusion_matrix`.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
+        True labels and predicted ones.  Any of the two may be lazy.
+    labels : array-like of shape (n_classes,), default=None
+        The classes and their order; None stands for those that occur, sorted.
+    normalize : {"true", "pred", "all"}, default=None
+        What the counts are divided by the sums of: rows, columns or everything.
+    sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+        Weights of the rows.
+
+    Returns
+    -------
+    matrix : ndarray of shape (n_classes, n_classes)
+        Entry ``[i, j]`` counts rows of class i that are predicted as class j.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_dml.metrics import confusion_matrix
+    >>> confusion_matrix(da.from_array([0, 1, 1, 0]), da.from_array([0, 1, 0, 0]))
+    array([[2, 0],
+           [1, 1]])
+    """
+    return _from_pairs(
+        metrics.confusion_matrix,
+        y_true,
+        y_pred,
+        sample_weight,
+        labels=labels,
+        normalize=normalize,
+    )
+
+
+def precision_score(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    labels: Any = None,
+    pos_label: Any = 1,
+    average: Any = "binary",
+    sample_weight: Any = None,
+    zero_division: Any = "warn",
+) -> Any:
+    """Return the share of right predictions of a class, as `sklearn.metrics.precision_score`.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
+        True labels and predicted ones.  Any of the two may be lazy.
+    labels : array-like, default=None
+        The classes to average over.
+    pos_label : int, float, bool or str, default=1
+        The class that ``average="binary"`` looks at.
+    average : {"binary", "micro", "macro", "samples", "weighted"} or None, default="binary"
+        How classes are averaged.
+    zero_division : {"warn", 0.0, 1.0, np.nan}, default="warn"
+        What stands for a division by zero.
+    sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+        Weights of the rows.
+
+    Returns
+    -------
+    score : float or ndarray of shape (n_classes,)
+        From one pass over the chunks; in memory, scikit-learn's own result.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_dml.metrics import precision_score
+    >>> precision_score(da.from_array([0, 1, 1, 0]), da.from_array([0, 1, 0, 0]))
+    1.0
+    """
+    return _from_pairs(
+        metrics.precision_score,
+        y_true,
+        y_pred,
+        sample_weight,
+        labels=labels,
+        pos_label=pos_label,
+        average=average,
+        zero_division=zero_division,
+    )
+
+
+def recall_score(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    labels: Any = None,
+    pos_label: Any = 1,
+    average: Any = "binary",
+    sample_weight: Any = None,
+    zero_division: Any = "warn",
+) -> Any:
+    """Return the share of rows of a class that are found, as `sklearn.metrics.recall_score`.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
+        True labels and predicted ones.  Any of the two may be lazy.
+    labels : array-like, default=None
+        The classes to average over.
+    pos_label : int, float, bool or str, default=1
+        The class that ``average="binary"`` looks at.
+    average : {"binary", "micro", "macro", "samples", "weighted"} or None, default="binary"
+        How classes are averaged.
+    zero_division : {"warn", 0.0, 1.0, np.nan}, default="warn"
+        What stands for a division by zero.
+    sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+        Weights of the rows.
+
+    Returns
+    -------
+    score : float or ndarray of shape (n_classes,)
+        From one pass over the chunks; in memory, scikit-learn's own result.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_dml.metrics import recall_score
+    >>> recall_score(da.from_array([0, 1, 1, 0]), da.from_array([0, 1, 0, 0]))
+    0.5
+    """
+    return _from_pairs(
+        metrics.recall_score,
+        y_true,
+        y_pred,
+        sample_weight,
+        labels=labels,
+        pos_label=pos_label,
+        average=average,
+        zero_division=zero_division,
+    )
+
+
+def f1_score(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    labels: Any = None,
+    pos_label: Any = 1,
+    average: Any = "binary",
+    sample_weight: Any = None,
+    zero_division: Any = "warn",
+) -> Any:
+    """Return the harmonic mean of precision and recall, as `sklearn.metrics.f1_score`.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
+        True labels and predicted ones.  Any of the two may be lazy.
+    labels : array-like, default=None
+        The classes to average over.
+    pos_label : int, float, bool or str, default=1
+        The class that ``average="binary"`` looks at.
+    average : {"binary", "micro", "macro", "samples", "weighted"} or None, default="binary"
+        How classes are averaged.
+    zero_division : {"warn", 0.0, 1.0, np.nan}, default="warn"
+        What stands for a division by zero.
+    sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+        Weights of the rows.
+
+    Returns
+    -------
+    score : float or ndarray of shape (n_classes,)
+        From one pass over the chunks; in memory, scikit-learn's own result.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_dml.metrics import f1_score
+    >>> f1_score(da.from_array([0, 1, 1, 0]), da.from_array([0, 1, 0, 0]))
+    0.67
+    """
+    return _from_pairs(
+        metrics.f1_score,
+        y_true,
+        y_pred,
+        sample_weight,
+        labels=labels,
+        pos_label=pos_label,
+        average=average,
+        zero_division=zero_division,
+    )
+
+
+def roc_auc_score(
+    y_true: Any,
+    y_score: Any,
+    *,
+    average: Any = "macro",
+    max_fpr: float | None = None,
+    sample_weight: Any = None,
+) -> Any:
+    """Return the area under the ROC curve, exactly, as `sklearn.metrics.roc_auc_score`.
+
+    Parameters
+    ----------
+    y_true : array-like or Dask collection of shape (n_samples,)
+        True labels, of two classes.
+    y_score : array-like or Dask collection of shape (n_samples,)
+        Scores, such as those of ``decision_function``.  Any of the two may be lazy.
+    average : {"micro", "macro", "samples", "weighted"} or None, default="macro"
+        How labels are averaged, in memory, where there are several.
+    max_fpr : float, default=None
+        Largest false positive rate of a partial area.
+    sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+        Weights of the rows.
+
+    Returns
+    -------
+    score : float
+        From one pass over the chunks; in memory, scikit-learn's own result.
+
+    Notes
+    -----
+    The different scores, with the weight of each class, come together in one process: 24 bytes for
+    each, whatever X is.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_dml.metrics import roc_auc_score
+    >>> roc_auc_score(da.from_array([0, 0, 1, 1]), da.from_array([0.1, 0.4, 0.35, 0.8]))
+    0.75
+    """
+    return _from_pairs(
+        metrics.roc_auc_score,
+        y_true,
+        y_score,
+        sample_weight,
+        average=average,
+        max_fpr=max_fpr,
+    )
+
+
+def average_precision_score(
+    y_true: Any,
+    y_score: Any,
+    *,
+    average: Any = "macro",
+    pos_label: Any = 1,
+    sample_weight: Any = None,
+) -> Any:
+    """Return the average precision, exactly, as `sklearn.metrics.average_precision_score`.
+
+    Parameters
+    ----------
+    y_true : array-like or Dask collection of shape (n_samples,)
+        True labels, of two classes.
+    y_score : array-like or Dask collection of shape (n_samples,)
+        Scores, such as those of ``decision_function``.  Any of the two may be lazy.
+    average : {"micro", "macro", "samples", "weighted"} or None, default="macro"
+        How labels are averaged, in memory, where there are several.
+    pos_label : int, float, bool or str, default=1
+        The class that scores are high for.
+    sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+        Weights of the rows.
+
+    Returns
+    -------
+    score : float
+        From one pass over the chunks; in memory, scikit-learn's own result.
+
+    Notes
+    -----
+    As of `roc_auc_score`.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_dml.metrics import average_precision_score
+    >>> average_precision_score(da.from_array([0, 0, 1, 1]), da.from_array([0.1, 0.4, 0.35, 0.8]))
+    0.83
+    """
+    return _from_pairs(
+        metrics.average_precision_score,
+        y_true,
+        y_score,
+        sample_weight,
+        average=average,
+        pos_label=pos_label,
+    )
