@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
@@ -56,8 +57,8 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         Penalty of the coefficients; never of the intercept.
     alpha : float, default=1e-4
         Strength of the penalty; ``learning_rate="optimal"`` takes its step lengths from it.
-    l1_ratio : float, default=0.15
-        Share of the L1 norm where ``penalty="elasticnet"``.
+    l1_ratio : float or None, default=0.15
+        Share of the L1 norm where ``penalty="elasticnet"``; may be None with other penalties.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     max_iter : int, default=1000
@@ -67,9 +68,11 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         passes (four for other losses than squared error, and with `warm_start`) there is no
         variance reduction.
     tol : float or None, default=1e-3
-        The fit stops when `n_iter_no_change` passes in a row have not improved the objective (or,
-        without variance reduction, the mean loss on the way; or the score, with
-        `early_stopping`) by `tol`.  None makes `max_iter` passes.
+        With variance reduction, the relative duality gap at which the fit stops; without a penalty
+        there is no gap, and the objective has to stand still.  A fit whose gap will not be met
+        stops with a warning.  Otherwise the fit stops when `n_iter_no_change` passes in a row have
+        not improved the mean loss on the way (or the score, with `early_stopping`) by `tol`.  None
+        makes `max_iter` passes.
     shuffle : bool, default=True
         Whether a node visits its rows in random order.
     verbose : int, default=0
@@ -88,13 +91,14 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     eta0 : float, default=0.01
         First step length of the schedules.
     power_t : float, default=0.25
-        Exponent of ``learning_rate="invscaling"``.
+        Exponent of ``learning_rate="invscaling"``; steps become longer if it is negative.
     early_stopping : bool, default=False
         Whether to hold out rows and stop when the score on them no longer improves.
     validation_fraction : float, default=0.1
         Share of every node's rows that is held out, drawn at random; nothing is copied.
     n_iter_no_change : int, default=5
-        Passes without improvement before the fit stops.
+        Passes without improvement before the fit stops; with variance reduction, a quarter of
+        those that progress is judged by.
     warm_start : bool, default=False
         Whether to start from the coefficients of the last fit.
     average : bool or int, default=False
@@ -123,7 +127,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     n_jobs : int or None, default=None
         Threads for data in memory; None means all cores, and one inside a Dask task.
     max_time : float or None, default=None
-        Seconds after which no further exchange begins.
+        Seconds after which no further pass, nor exchange within a pass, begins.
 
     Attributes
     ----------
@@ -144,11 +148,12 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         One more than the number of rows that steps have visited.
     loss_curve_ : list of float
         Objective at the start and after every exchange (with variance reduction), or the mean
-        loss on the way with the penalty after every pass; summed over the outputs.
+        loss on the way with the penalty after every pass; summed over the outputs.  After
+        `partial_fit` with the default parameters, the objective of all rows seen.
     validation_scores_ : list of float
         R^2 on the held-out rows; empty without `early_stopping`.
     converged_ : bool
-        Whether a stopping rule other than `max_iter` and `max_time` ended the fit.
+        Whether `tol` was met.
     duality_gap_ : float
         Relative duality gap of the last model, the largest among the outputs; infinite where it
         is not known.
@@ -166,7 +171,8 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     -----
     Sources: Johnson and Zhang (2013) for variance reduction, Shamir, Srebro and Zhang (2014) for
     the correction of local objectives, Toulis and Airoldi (2017) for implicit steps, Polyak and
-    Juditsky (1992) for averages, Leblond, Pedregosa and Lacoste-Julien (2017) for sparse rows.
+    Juditsky (1992) for averages, Leblond, Pedregosa and Lacoste-Julien (2017) for sparse rows, Luo
+    and Song (2020) and Mairal (2013) for streams.
 
     Examples
     --------
@@ -187,7 +193,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         ),
         "penalty": (Options(("l2", "l1", "elasticnet", None)),),
         "alpha": (NON_NEGATIVE,),
-        "l1_ratio": (Interval(Real, 0.0, 1.0, "both"),),
+        "l1_ratio": (Interval(Real, 0.0, 1.0, "both"), NONE),
         "fit_intercept": (BOOLEAN,),
         "max_iter": (COUNT,),
         "tol": (NON_NEGATIVE, NONE),
@@ -197,7 +203,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         "random_state": (RANDOM_STATE,),
         "learning_rate": (Options(("auto", "constant", "optimal", "invscaling", "adaptive")),),
         "eta0": (POSITIVE,),
-        "power_t": (NON_NEGATIVE,),
+        "power_t": (Interval(Real, -np.inf, np.inf, "neither"),),
         "early_stopping": (BOOLEAN,),
         "validation_fraction": (Interval(Real, 0.0, 1.0, "neither"),),
         "n_iter_no_change": (COUNT,),
@@ -227,7 +233,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         *,
         penalty: Literal["l2", "l1", "elasticnet"] | None = "l2",
         alpha: float = 1e-4,
-        l1_ratio: float = 0.15,
+        l1_ratio: float | None = 0.15,
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float | None = 1e-3,
@@ -278,7 +284,15 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         self.n_jobs = n_jobs
         self.max_time = max_time
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedSGDRegressor:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        coef_init: Any = None,
+        intercept_init: Any = None,
+    ) -> DistributedSGDRegressor:
         """Fit the coefficients.
 
         Parameters
@@ -291,6 +305,10 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
             Targets; need not be chunked like X.
         sample_weight : array-like, float or Dask collection of shape (n_samples,), default=None
             Non-negative weights of the rows; None weighs each row one.
+        coef_init : array-like of shape (n_features,) or (n_outputs, n_features), default=None
+            Where to start; None means at zero, or where the last fit ended with `warm_start`.
+        intercept_init : array-like of shape (1,) or (n_outputs,), or float, default=None
+            Where the intercept starts; likewise.
 
         Returns
         -------
@@ -309,12 +327,17 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         # Numba is loaded at the first fit: importing the package stays quick.
         from dask_dml.rounds import open_rounds
         from dask_dml.solvers.sgd.choose import solve
+        from dask_dml.solvers.sgd.partial_fit import Memory
 
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
             before = vars(self).copy()
             chunks = read_input(self, X, y, sample_weight)
             coef, intercept = self._start(before, chunks, wanted=bool(self.warm_start))
+            if coef_init is not None or intercept_init is not None:
+                coef, intercept = self._given_start(
+                    chunks, coef_init, intercept_init, coef, intercept
+                )
             task = self._task(chunks, coef, intercept, deadline)
             with (
                 open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds,
@@ -323,20 +346,27 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
                 solution = solve(rounds, task)
                 self._set_rounds(rounds)
             self._set_solution(solution, chunks.multi_output)
+            self._memory = Memory.of_fit(solution)
             if not self.converged_ and self.tol is not None:
+                gap = f", the duality gap is {self.duality_gap_:.1e}" if self._corrected else ""
                 self._warn_not_converged(
                     f"{self.n_iter_} passes have been made (max_iter={self.max_iter}, "
-                    f"tol={self.tol:g})",
-                    "Increase max_iter (or max_time), or tol.",
+                    f"tol={self.tol:g}){gap}",
+                    "Increase max_iter (or max_time), or tol; DistributedGDRegressor minimises the "
+                    "same objective.",
                 )
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedSGDRegressor:
-        """Take one pass of steps over more rows, from where the last call (or fit) ended.
+        """Learn from more rows, from where the last call (or fit) ended.
 
-        There is no variance reduction and no stopping rule: rows to come may differ.  With
-        ``learning_rate="auto"`` the columns' scale is that of all rows seen, and steps become
-        shorter with their number.
+        With the default parameters and up to 511 columns (fewer for several outputs and another
+        loss than squared error) second moments of all rows seen are kept, about as many numbers
+        as columns squared: the model is the best one for all of them with squared error, and
+        comes closer to it with every call with other losses, whatever order the rows come in.
+        Otherwise a call is one pass of steps.  With ``learning_rate="auto"`` these become shorter
+        with the number of rows, and the model is an average over the calls.  There is no stopping
+        rule.
 
         Parameters
         ----------
@@ -360,6 +390,12 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
             outputs than before.
         TypeError
             If a parameter or a column has the wrong type.
+
+        Warns
+        -----
+        UserWarning
+            If the rows of several calls in a row are unlike those before: the stream drifts, or
+            comes in an order that steps forget.
         """
         self._check()
         if self.early_stopping:
@@ -368,7 +404,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
                 "of your own."
             )
         from dask_dml.rounds import open_rounds
-        from dask_dml.solvers.sgd.averaging import one_pass, solve
+        from dask_dml.solvers.sgd.partial_fit import Memory, partial_fit
         from dask_dml.solvers.sgd.task import Nodes
 
         with self._unchanged_on_error():
@@ -377,22 +413,44 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
             chunks = read_input(self, X, y, sample_weight, reset=first)
             coef, intercept = self._start(before, chunks, wanted=not first)
             seen = int(before.get("t_", 1.0)) - 1
-            task = one_pass(self._task(chunks, coef, intercept, np.inf, seen))
-            known = before.get("_survey")
+            task = self._task(chunks, coef, intercept, np.inf, seen)
             with (
                 open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds,
                 self._driver_threads(0),
             ):
-                averaged = before.get("_iterate") if self.average else None
-                solution = solve(Nodes(rounds, None), task, known, averaged)
+                memory = before.get("_memory", Memory())
+                solution, memory = partial_fit(Nodes(rounds, None), task, memory)
                 self._set_rounds(rounds)
-            solution.n_iter = 1
             self._set_solution(solution, chunks.multi_output)
-            self._survey = solution.survey
+            self._memory = memory
+        if memory.strange:
+            self._warn_of_strange_rows(kept=memory.seen is not None)
         return self
+
+    def _warn_of_strange_rows(self, *, kept: bool) -> None:
+        """Tell that the rows of the last calls are unlike those before."""
+        if kept:
+            told = (
+                "The model is the best one for all rows seen, with no regard to their order. If "
+                "the newest rows are to count more, as in a stream that drifts, begin anew with a "
+                "clone, or set learning_rate='constant', which forgets."
+            )
+        else:
+            told = (
+                "Steps forget the rows before: give rows in random order, or call fit. If the "
+                "stream drifts and the newest rows are to count more, this is as it should be."
+            )
+        warnings.warn(
+            f"{type(self).__name__}.partial_fit: the rows of the last calls are unlike those "
+            f"before them. {told}",
+            UserWarning,
+            stacklevel=3,
+        )
 
     def _check(self) -> None:
         self._check_parameters()
+        if self.penalty == "elasticnet" and self.l1_ratio is None:
+            raise ValueError("l1_ratio must be set when penalty is 'elasticnet', to 0 ... 1.")
         if self.learning_rate == "optimal" and self.alpha == 0.0:
             raise ValueError(
                 "alpha must be > 0 since learning_rate is 'optimal'. alpha is used to compute the "
@@ -432,6 +490,23 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
                 "warm_start=False and call fit, or use a clone."
             )
         return coef, intercept
+
+    def _given_start(
+        self,
+        chunks: Any,
+        coef_init: Any,
+        intercept_init: Any,
+        coef: np.ndarray | None,
+        intercept: np.ndarray | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return where to start, what is given before what is known, and that before zero."""
+        shape = chunks.n_outputs, chunks.n_features
+        if intercept_init is not None and not self.fit_intercept:
+            raise ValueError("intercept_init needs fit_intercept=True: no intercept is fitted.")
+        return (
+            _start_array("coef_init", coef_init, shape, coef),
+            _start_array("intercept_init", intercept_init, shape[:1], intercept),
+        )
 
     def _task(
         self,
@@ -477,15 +552,15 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         )
 
     def _set_solution(self, solution: Any, multi_output: bool) -> None:
-        self._set_coefficients(solution.coef, solution.intercept, multi_output)
+        # As of SGDRegressor, also where y is a single column.
+        several = multi_output and len(solution.coef) > 1
+        self._set_coefficients(solution.coef, solution.intercept, several)
         self.n_iter_ = solution.n_iter
         self.t_ = float(solution.rows_seen + 1)
         self.loss_curve_ = solution.curve
         self.validation_scores_ = solution.scores
         self.converged_ = solution.converged
         self.duality_gap_ = float(solution.relative_gap)
-        self._iterate = solution.last
-        self._survey = solution.survey
 
     def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.linear_model.SGDRegressor` with the same predictions.
@@ -507,3 +582,19 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         if self.learning_rate == "auto":
             parameters["learning_rate"] = "invscaling"
         return sgd_regressor(self, parameters)
+
+
+def _start_array(
+    name: str, given: Any, shape: tuple[int, ...], known: np.ndarray | None
+) -> np.ndarray:
+    if given is None:
+        return np.zeros(shape) if known is None else known
+    start = np.array(given, dtype=np.float64)
+    if shape[0] == 1 and start.size == np.prod(shape):
+        start = start.reshape(shape)
+    if start.shape != shape or not np.all(np.isfinite(start)):
+        raise ValueError(
+            f"{name} has to hold finite numbers in the shape {shape}, got an array of shape "
+            f"{start.shape}."
+        )
+    return start

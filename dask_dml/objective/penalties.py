@@ -67,7 +67,7 @@ class ElasticNet:
         return 0.0 if not np.any(gradient) else np.inf
 
 
-def make_penalty(name: str | None, alpha: float, l1_ratio: float) -> ElasticNet:
+def make_penalty(name: str | None, alpha: float, l1_ratio: float | None) -> ElasticNet:
     """Return the penalty of scikit-learn's name.
 
     Parameters
@@ -76,12 +76,19 @@ def make_penalty(name: str | None, alpha: float, l1_ratio: float) -> ElasticNet:
         As in `sklearn.linear_model.SGDRegressor`.
     alpha : float
         Strength.
-    l1_ratio : float
+    l1_ratio : float or None
         Share of the L1 norm; read for ``"elasticnet"`` only.
+
+    Raises
+    ------
+    ValueError
+        If the share is wanted and None.
     """
     if name is None:
         return ElasticNet()
-    ratio = {"l2": 0.0, "l1": 1.0}.get(name, l1_ratio)
+    ratio = {"l2": 0.0, "l1": 1.0, "elasticnet": l1_ratio}[name]
+    if ratio is None:
+        raise ValueError("l1_ratio must be set when penalty is 'elasticnet'.")
     return ElasticNet(l1=alpha * ratio, l2=alpha * (1.0 - ratio))
 
 

@@ -162,10 +162,10 @@ def _sparse_loss_sums(
         for problem, bend in enumerate(bends):
             raw = np.zeros_like(hessian[problem])
             csr.hessian(X.data, X.indices, X.indptr, bend, raw)
-            hessian[problem] += _centred(raw, point.mean)
+            hessian[problem] += centred_hessian(raw, point.mean)
 
 
-def _centred(raw: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def centred_hessian(raw: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Return the Hessian in ``(x - mean, 1)`` from that in ``(x, 1)``."""
     first, total = raw[-1, :-1], raw[-1, -1]
     centred = raw.copy()

@@ -279,3 +279,53 @@ def test_nodes_that_count_the_same(data):
 def test_messages(data, capsys):
     DistributedSGDRegressor(verbose=1, max_iter=5, tol=None).fit(*data)
     assert "[DistributedSGDRegressor] pass 3" in capsys.readouterr().out
+
+
+def test_l1_ratio_may_be_left_out_where_it_is_not_read(data):
+    plain = DistributedSGDRegressor(random_state=0).fit(*data)
+    model = DistributedSGDRegressor(l1_ratio=None, random_state=0).fit(*data)
+    np.testing.assert_array_equal(model.coef_, plain.coef_)
+    with pytest.raises(ValueError, match="l1_ratio must be set when penalty is 'elasticnet'"):
+        DistributedSGDRegressor(penalty="elasticnet", l1_ratio=None).fit(*data)
+
+
+def test_steps_may_become_longer(data):
+    """A negative exponent, as of scikit-learn: ``eta0 * t**0.1``."""
+    X, y = data
+    same = {"learning_rate": "invscaling", "power_t": -0.1, "eta0": 1e-3, "alpha": 0.0}
+    model = DistributedSGDRegressor(**same, n_shards=1, shuffle=False, max_iter=1, tol=None)
+    w, b = np.zeros(4), 0.0
+    for t, (x, target) in enumerate(zip(X, y, strict=True), start=1):
+        step = 1e-3 * t**0.1 * (target - x @ w - b)
+        w, b = w + step * x, b + step
+    np.testing.assert_allclose(model.fit(X, y).coef_, w, rtol=1e-9)
+    assert model.intercept_ == pytest.approx(b)
+
+
+def test_a_start_may_be_given(data):
+    X, y = data
+    exact = DistributedSGDRegressor(tol=None, max_iter=40, random_state=0).fit(X, y)
+    model = DistributedSGDRegressor(random_state=0)
+    started = model.fit(X, y, coef_init=exact.coef_, intercept_init=[exact.intercept_])
+    assert started.loss_curve_[0] == pytest.approx(exact.loss_curve_[-1], rel=1e-9)
+    model.set_params(learning_rate="constant", eta0=1e-12, max_iter=1, tol=None)
+    model.fit(X, y, coef_init=[1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_allclose(model.coef_, [1.0, 2.0, 3.0, 4.0], rtol=1e-6)
+    assert abs(model.intercept_) < 1e-6
+    Y = np.column_stack([y, y])
+    model.fit(X, Y, coef_init=np.ones((2, 4)), intercept_init=[5.0, 6.0])
+    np.testing.assert_allclose(model.intercept_, [5.0, 6.0], rtol=1e-6)
+    for wrong in (np.ones(3), np.ones((2, 4)), [1.0, np.nan, 0.0, 0.0]):
+        with pytest.raises(ValueError, match="coef_init has to hold finite numbers"):
+            model.fit(X, y, coef_init=wrong)
+    with pytest.raises(ValueError, match="intercept_init needs fit_intercept=True"):
+        model.set_params(fit_intercept=False).fit(X, y, intercept_init=1.0)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_single_column_of_targets_is_one_target(data, method):
+    X, y = data
+    model = getattr(DistributedSGDRegressor(random_state=0), method)(X, y[:, None])
+    assert model.coef_.shape == (4,)
+    assert model.predict(X).shape == (600,)
+    assert getattr(model, method)(X, y).coef_.shape == (4,)

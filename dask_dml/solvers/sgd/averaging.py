@@ -16,10 +16,10 @@ from dask_dml.solvers.sgd.local_steps import Visit, Wants
 from dask_dml.solvers.sgd.node_cache import Ground
 from dask_dml.solvers.sgd.partials import Models, Survey
 from dask_dml.solvers.sgd.passes import shortened
+from dask_dml.solvers.sgd.stopping import Patience
 from dask_dml.solvers.sgd.task import (
     NO_WEIGHT_MESSAGE,
     Nodes,
-    Patience,
     SGDSolution,
     SGDTask,
     auto_rate,
@@ -98,6 +98,7 @@ class _Plain:
         self.n_rows = sum(nodes.shard_rows)
         self.mean = self.point
         self.n_averaged = 0
+        self.weight = 0.0
         if task.average and iterate is not None:
             self.point, self.n_averaged = self._point(*iterate[:2]), iterate[2]
         self.point = self._sent(self.point).astype(np.float64)
@@ -119,12 +120,16 @@ class _Plain:
         n_exchanges = self._exchanges_per_pass()
         # The survey is a pass, but one with steps is always made.
         budget = max(1, task.max_iter - self.nodes.passes)
-        for _ in range(budget):
-            loss = 0.0
+        for _ in range(0 if task.auto and late(task) else budget):
+            loss, done = 0.0, 0
             for _ in range(n_exchanges):
                 models = self.nodes.visit(self._request())
                 self._exchange(models)
-                loss += float(models.loss.sum() / max(models.weight, 1e-300)) / n_exchanges
+                loss += float(models.loss.sum() / max(models.weight, 1e-300))
+                done += 1
+                if late(task):
+                    break
+            loss /= done
             self.nodes.passes += 1
             solution.curve.append(loss + self._penalty())
             if not np.isfinite(solution.curve[-1]):
@@ -226,6 +231,7 @@ class _Plain:
         if not models.weight > 0.0:
             raise ValueError(NO_WEIGHT_MESSAGE)
         summed = task.uniform and task.local_steps is not None and not task.auto
+        self.weight = models.weight
         wants = self._wants()
         last, mean = (
             self.point + (sums if summed else models.average(sums)) if wanted else self.point
@@ -292,6 +298,7 @@ class _Plain:
         solution.last = (*self._raw(self.point), self.n_averaged)
         solution.n_iter = self.nodes.passes
         solution.rows_seen = self.rows_seen
+        solution.weight = self.weight
 
     def _raw(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         coef = self.columns.widen_coef(point[:, :-1].copy())

@@ -22,6 +22,10 @@ from dask_dml.solvers.base import Continuation, left_to_gain
 MAX_DIRECTIONS, MAX_MEMORY = 20, 2**23
 #: A trial is taken as it is if the model promises no more than twice its decrease elsewhere.
 GOOD_SHARE = 0.5
+#: Share of the first loss from which losses follow from gradients without another pass.
+KNOWN = 1e-6
+#: By how much of the objective rounding may lift a lower bound above it.
+WRONG = 1e-6
 #: Trials of one exchange.
 MAX_TRIALS = 8
 
@@ -77,6 +81,12 @@ class CorrectedStep:
         The best point so far, which the nodes start from.
     length : float
         How far along the last change the best point was, by the gradients at its ends.
+    lower : float
+        Largest lower bound of the optimum so far.
+    converged : bool
+        Whether a stopping rule has ended the steps; set by the loop.
+    stalled : bool
+        Whether there is nowhere left to go.
     """
 
     def __init__(
@@ -93,10 +103,14 @@ class CorrectedStep:
         self.metric = metric
         self.floor = floor
         self.residual_mean = residual_mean
-        self.anchor: Anchor
+        self.lower = -np.inf
+        # Nothing is known yet.
+        self.anchor = Anchor(point, np.inf, np.zeros_like(point), np.inf, np.inf)
         self.query: Query | None = self._ask(point)
         self.converged = False
+        self.stalled = False
         self._known = False
+        self._first_value = 0.0
         self.length = 1.0
         self._length = 1.0
         self._trials = 0
@@ -107,6 +121,11 @@ class CorrectedStep:
         # Their products, by pairs: of moves and changes, and of the moves' coefficients.
         self._bends, self._squares = np.zeros((2, self._capacity, self._capacity))
         self._n_kept, self._oldest = 0, 0
+
+    @property
+    def reached(self) -> tuple[float, float]:
+        """Objective and relative duality gap of the best point."""
+        return self.anchor.objective, self.anchor.relative_gap
 
     @property
     def squares(self) -> bool:
@@ -149,7 +168,7 @@ class CorrectedStep:
         """Take the answer to the query."""
         point = np.append(e.query.coef, e.query.intercept)
         gradient = np.append(e.gradient, e.intercept_gradient)
-        here = Anchor(point, e.value, gradient, e.objective, e.relative_gap)
+        here = self._bounded(point, e.value, gradient, e.objective, e.gap)
         if not self._known:
             self._accept(here, e)
         elif self.squares:
@@ -163,7 +182,7 @@ class CorrectedStep:
         a = self.anchor
         move, change = here.point - a.point, here.gradient - a.gradient
         if not np.any(move):
-            self.query, self.converged = None, True
+            self.query, self.stalled = None, True
             return
         start, end = self._slope(a, move), self._slope(here, move)
         self.length = start / (start - end) if end > start else 1.0
@@ -196,7 +215,32 @@ class CorrectedStep:
     def _settle_between(self, move: np.ndarray, change: np.ndarray) -> None:
         a = self.anchor
         value = a.value + float(a.gradient @ move + 0.5 * change @ move)
-        self._settle(a.point + move, max(value, 0.0), a.gradient + change)
+        if value > KNOWN * self._first_value:
+            self._settle(a.point + move, value, a.gradient + change)
+        else:
+            # So little is left that rounding of what it was computed from may be more.
+            self._known, self.query = False, self._ask(a.point + move)
+
+    def _bounded(
+        self, point: np.ndarray, value: float, gradient: np.ndarray, objective: float, gap: float
+    ) -> Anchor:
+        """Return a point with the gap to the best lower bound so far.
+
+        Raises
+        ------
+        RuntimeError
+            If the bound is above the objective by more than rounding.
+        """
+        if np.isfinite(objective) and np.isfinite(gap):
+            self.lower = max(self.lower, objective - gap)
+            wrong = self.lower - objective
+            if wrong > WRONG * max(objective, self.floor):
+                raise RuntimeError(
+                    "Internal error of stochastic gradient descent: the lower bound "
+                    f"{self.lower!r} is above the objective {objective!r}. Please report this."
+                )
+            gap = max(-wrong, 0.0)
+        return Anchor(point, value, gradient, objective, relative_gap(objective, gap, self.floor))
 
     def _settle(self, point: np.ndarray, value: float, gradient: np.ndarray) -> None:
         objective = value + self.problem.penalty.value(point[:-1])
@@ -208,8 +252,8 @@ class CorrectedStep:
         # by s costs (1 - s)**2 times half their mean square.
         gap = 0.5 * mean**2 + (1.0 - scale) ** 2 * value
         gap += penalty.fenchel_gap(point[:-1], scale * shifted)
-        gap = relative_gap(objective, gap, self.floor)
-        self.anchor = Anchor(point, value, gradient, objective, gap)
+        self.anchor = self._bounded(point, value, gradient, objective, gap)
+        self._first_value = max(self._first_value, value)
         self._known, self.query = True, None
 
     # Other losses: the model proposes, the objective decides.
@@ -261,6 +305,7 @@ class CorrectedStep:
         gained = np.inf if not self._known else self._smooth(self.anchor) - self._smooth(here)
         self._gained = gained + (self._gained if self._improved else 0.0)
         self.anchor, self._known = here, True
+        self._first_value = max(self._first_value, here.value)
         self._improved = wait
         self.query = None
         if wait:

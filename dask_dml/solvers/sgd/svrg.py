@@ -25,10 +25,10 @@ from dask_dml.solvers.sgd.partials import Models, Survey
 from dask_dml.solvers.sgd.passes import global_gradient
 from dask_dml.solvers.sgd.sample_model import Known, Sampler
 from dask_dml.solvers.sgd.step_length import CorrectedStep
+from dask_dml.solvers.sgd.stopping import GapWatch, Patience
 from dask_dml.solvers.sgd.task import (
     NO_WEIGHT_MESSAGE,
     Nodes,
-    Patience,
     SGDSolution,
     SGDTask,
     auto_rate,
@@ -103,12 +103,13 @@ class _Corrected:
     def run(self) -> SGDSolution:
         task, nodes = self.task, self.nodes
         active = dict(enumerate(self.steps))
-        patience = {c: Patience(task.tol, task.n_iter_no_change) for c in active}
+        watch = {c: GapWatch(task, step.floor) for c, step in active.items()}
         solution = SGDSolution(np.zeros((0, 0)), np.zeros(0))
         scores = Patience(task.tol, task.n_iter_no_change)
-        self._evaluate(active)
-        solution.curve.append(self._total())
-        while active:
+        if not late(task):
+            self._evaluate(active)
+            solution.curve.append(self._total())
+        while active and not late(task):
             before = nodes.passes
             left = task.max_iter - before
             # With one pass left there is no use in steps whose end nobody looks at.
@@ -117,6 +118,8 @@ class _Corrected:
                 break
             objectives = sum(step.anchor.objective for step in active.values())
             self._move(active, resting=resting)
+            if late(task):
+                break
             self._evaluate(active)
             self.sampler.learn(objectives - sum(s.anchor.objective for s in active.values()))
             taken = nodes.passes - before
@@ -126,15 +129,16 @@ class _Corrected:
                 f"gap {max(step.anchor.relative_gap for step in self.steps):.2e}"
             )
             for c, step in list(active.items()):
-                stop = task.split is None and patience[c].exhausted(step.anchor.objective, taken)
-                if stop or step.converged or step.anchor.relative_gap <= ROUNDING_GAP:
-                    step.converged = True
+                met = task.split is None and watch[c].met(*step.reached, nodes.passes)
+                # Without a bound, or a tolerance, nothing more can be said.
+                met |= step.stalled and not (watch[c].bounded and task.tol is not None)
+                step.converged = met or step.anchor.relative_gap <= ROUNDING_GAP
+                hopeless = task.split is None and watch[c].hopeless
+                if step.converged or step.stalled or hopeless:
                     del active[c]
             if task.split is not None and self._score_stops(solution, scores, taken):
                 for step in active.values():
                     step.converged = True
-                break
-            if late(task):
                 break
         return self._finish(solution)
 
@@ -148,7 +152,8 @@ class _Corrected:
         done = False
         while True:
             asked = {c: step.query for c, step in active.items() if step.query is not None}
-            if not asked or (self.nodes.passes >= self.task.max_iter and done):
+            ended = self.nodes.passes >= self.task.max_iter or late(self.task)
+            if not asked or (ended and done):
                 return
             queries: dict[int, Query] = dict(asked)
             for c, answer in self.objective.evaluate(queries).items():
@@ -230,5 +235,6 @@ class _Corrected:
         solution.n_iter = self.nodes.passes
         solution.converged = all(step.converged for step in self.steps)
         solution.relative_gap = max(step.anchor.relative_gap for step in self.steps)
+        solution.weight = self.frame.weight
         solution.rows_seen = self.task.rows_seen + self.epoch * sum(self.nodes.shard_rows)
         return solution

@@ -154,6 +154,10 @@ class SGDSolution:
         in the average.
     survey : Survey or None
         What is known of the columns.
+    weight : float
+        Sum of the weights of the rows that the model stands for.
+    strange : bool
+        Whether rows are unlike those before (`partial_fit`).
     """
 
     coef: np.ndarray
@@ -166,6 +170,8 @@ class SGDSolution:
     scores: list[float] = field(default_factory=list)
     last: tuple[np.ndarray, np.ndarray, int] | None = None
     survey: Survey | None = None
+    weight: float = 0.0
+    strange: bool = False
 
 
 class Nodes:
@@ -284,37 +290,6 @@ class Nodes:
 
 def _training_weights(shard: Any, request: tuple[int, Split | None]) -> np.ndarray:
     return passes.shard_weights(training(shard, request[1]), request[0])
-
-
-class Patience:
-    """scikit-learn's stopping rule: too many passes in a row without enough improvement.
-
-    Parameters
-    ----------
-    tol : float or None
-        Least improvement; None never stops.
-    n_iter_no_change : int
-        Passes in a row.
-    """
-
-    def __init__(self, tol: float | None, n_iter_no_change: int) -> None:
-        self.tol = tol
-        self.limit = n_iter_no_change
-        self.best = np.inf
-        self.waited = 0
-
-    def exhausted(self, value: float, n_passes: int) -> bool:
-        """Take the value (less is better) after some more passes; return whether to stop."""
-        if self.tol is None:
-            return False
-        improved = value < self.best - self.tol
-        self.waited = 0 if improved else self.waited + n_passes
-        self.best = min(self.best, value)
-        return self.waited >= self.limit
-
-    def restart(self) -> None:
-        """Forget how long there was no improvement."""
-        self.waited = 0
 
 
 def look(nodes: Nodes, units: np.ndarray | None) -> Survey:

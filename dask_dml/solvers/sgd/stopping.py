@@ -1,0 +1,100 @@
+"""When stochastic gradient descent stops."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from dask_dml.solvers.sgd.task import SGDTask
+
+#: Passes over which progress is judged, relative to ``n_iter_no_change``; and what share of ``tol``
+#: the objective may fall meanwhile where it is taken to stand still for lack of a gap.
+WINDOW, STILL = 4, 0.05
+#: How much wider the gap may be then where the loss has a kink.
+LOOSE = 10.0
+
+
+class GapWatch:
+    """Tells from objective and duality gap of one problem when it is solved, and when it won't be.
+
+    Parameters
+    ----------
+    task : SGDTask
+        Whose ``tol`` is the relative gap to be met.  Where there is no gap, as without a penalty,
+        the objective has to stand still; where the loss has a kink, which rows lie at in the
+        optimum, and bounds are loose, a gap some times wider will do then.
+    floor : float
+        What changes of the objective are at least relative to.
+
+    Attributes
+    ----------
+    hopeless : bool
+        Whether the objective has stood still for a while, and the gap, at its pace, will not be
+        met by the last pass.
+    """
+
+    def __init__(self, task: SGDTask, floor: float) -> None:
+        self.floor = floor
+        self.tol, self.max_iter = task.tol, task.max_iter
+        self.window = WINDOW * task.n_iter_no_change
+        self.kink = task.loss.bounded_slope and task.loss.width == 0.0
+        self.bounded = task.penalty.l1 > 0.0 or task.penalty.l2 > 0.0
+        self.hopeless = False
+        self._past: deque[tuple[int, float, float]] = deque()
+
+    def met(self, objective: float, gap: float, n_passes: int) -> bool:
+        """Take objective and relative gap after so many passes; return whether it is solved."""
+        if self.tol is None:
+            return False
+        self._past.append((n_passes, objective, gap))
+        while len(self._past) > 1 and self._past[1][0] <= n_passes - self.window:
+            self._past.popleft()
+        if gap <= self.tol:
+            return True
+        first, earlier, wider = self._past[0]
+        if n_passes - first < self.window:
+            return False
+        fallen = (earlier - objective) / max(objective, self.floor, 1e-300)
+        still = bool(fallen <= STILL * self.tol)
+        if not self.bounded:
+            return still
+        if still and self.kink and gap <= LOOSE * self.tol:
+            return True
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pace = np.log(wider / gap) / (n_passes - first)
+            needed = np.log(gap / self.tol) / pace
+        in_time = pace > 0.0 and n_passes + needed <= self.max_iter
+        self.hopeless = bool(fallen <= self.tol and not in_time)
+        return False
+
+
+class Patience:
+    """scikit-learn's stopping rule: too many passes in a row without enough improvement.
+
+    Parameters
+    ----------
+    tol : float or None
+        Least improvement; None never stops.
+    n_iter_no_change : int
+        Passes in a row.
+    """
+
+    def __init__(self, tol: float | None, n_iter_no_change: int) -> None:
+        self.tol = tol
+        self.limit = n_iter_no_change
+        self.best = np.inf
+        self.waited = 0
+
+    def exhausted(self, value: float, n_passes: int) -> bool:
+        """Take the value (less is better) after some more passes; return whether to stop."""
+        if self.tol is None:
+            return False
+        improved = value < self.best - self.tol
+        self.waited = 0 if improved else self.waited + n_passes
+        self.best = min(self.best, value)
+        return self.waited >= self.limit
+
+    def restart(self) -> None:
+        """Forget how long there was no improvement."""
+        self.waited = 0
