@@ -89,9 +89,9 @@ def chunked(X: Any, *others: np.ndarray | None) -> list[Any]:
     return [da.concatenate(parts), *lazy]
 
 
-def estimator(case: Case, problem: truth.Truth) -> Any:
+def estimator(case: Case, problem: truth.Truth, max_time: float | None) -> Any:
     """Return the unfitted estimator of a case."""
-    known: dict[str, Any] = {"max_time": MAX_TIME[case.engine]}
+    known: dict[str, Any] = {"max_time": max_time}
     if case.tol != "default":
         known["tol"] = float(case.tol)
     if case.estimator == "svc":
@@ -118,13 +118,23 @@ def estimator(case: Case, problem: truth.Truth) -> Any:
     return DistributedGDRegressor(solver=case.solver, **known)
 
 
-def fit(case: Case, engines: Engines) -> dict[str, Any]:
-    """Return what a fit reached and reported, as numbers and words."""
+def fit(case: Case, engines: Engines, *, limited: bool = True) -> dict[str, Any]:
+    """Return what a fit reached and reported, as numbers and words.
+
+    Parameters
+    ----------
+    case : Case
+        What to fit.
+    engines : Engines
+        Where.
+    limited : bool, default=True
+        Whether the estimator gets a `max_time`; what is compiled on the way counts.
+    """
     problem = truth.make(case)
     table = problem.table
     y = table.labels if case.estimator == "svc" else table.y
     weight = truth.sample_weight(case, len(y))
-    model = estimator(case, problem)
+    model = estimator(case, problem, MAX_TIME[case.engine] if limited else None)
     data = (table.X, y, weight)
     if case.engine != "numpy":
         data = tuple(chunked(*data))

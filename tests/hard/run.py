@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,12 @@ def _serve(pipe: Any) -> None:
 class Helper:
     """A process that answers questions, and is replaced if it does not."""
 
-    def __init__(self, prepare: Callable[[Helper], None] | None = None) -> None:
+    def __init__(self, prepare: Callable[[Helper, Case], None] | None = None) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._process: Any = None
         self._pipe: Any = None
         self._prepare = prepare
+        self._prepared: set[str] = set()
 
     def ask(self, kind: str, case: Case, more: Any = None, patience: float | None = None) -> Any:
         """Return the answer, or None if there is none in time.
@@ -65,6 +67,9 @@ class Helper:
         """
         if self._process is None:
             self._begin()
+        if self._prepare is not None and case.estimator not in self._prepared:
+            self._prepared.add(case.estimator)
+            self._prepare(self, case)
         patience = PATIENCE[kind] if patience is None else patience
         self._pipe.send((kind, str(case), more))
         try:
@@ -84,8 +89,6 @@ class Helper:
         self._process.start()
         other.close()
         assert self._pipe.recv() == "ready"
-        if self._prepare is not None:
-            self._prepare(self)
 
     def end(self) -> None:
         """End the process."""
@@ -94,18 +97,20 @@ class Helper:
             self._process.join()
             self._pipe.close()
             self._process = None
+            self._prepared.clear()
 
 
-def _warm_up(helper: Helper) -> None:
-    """Load and compile what the first fits would be blamed for."""
+def _warm_up(helper: Helper, case: Case) -> None:
+    """Load and compile what the first fits of an estimator would be blamed for."""
+    svc = case.estimator == "svc"
     for table in ("tiny", "text"):
-        for estimator in cases.ESTIMATORS:
-            losses = ("hinge", "squared_hinge") if estimator == "svc" else cases.LOSSES
-            for number, loss in enumerate(losses):
-                engine = cases.ENGINES[number % 4] if table == "tiny" else "numpy"
-                intercept = "1" if estimator == "svc" else "free"
-                case = Case(estimator, table, "raw", f"{loss} l2", "1e-2", intercept, engine=engine)
-                helper.ask("fit", case, patience=300.0)
+        for loss in ("hinge", "squared_hinge") if svc else cases.LOSSES:
+            first = replace(case, table=table, scaling="raw", objective=f"{loss} l2",
+                            strength="1e-2", intercept="1" if svc else "free", weights="none",
+                            epsilon="0", engine="numpy", solver="auto", tol="default")  # fmt: skip
+            helper.ask("fit", first, patience=300.0)
+    for engine in ("cluster", "streaming"):
+        helper.ask("fit", replace(first, table="tiny", engine=engine), patience=300.0)
 
 
 class Suite:
