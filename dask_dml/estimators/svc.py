@@ -78,9 +78,10 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
     solver : {"auto", "newton", "dual"}, default="auto"
         ``"newton"`` gathers gradients and Hessians (or, where columns are many, their products
         with vectors); ``"dual"`` lets every node find the support vectors among its own rows
-        and exchanges their effect on the coefficients.  ``"auto"`` is ``"newton"``, which reaches
-        small tolerances whatever C is, but ``"dual"`` for the hinge with more than 2000 columns
-        and 3000 rows.
+        and exchanges their effect on the coefficients.  ``"auto"`` is ``"newton"`` for the squared
+        hinge, an L1 penalty and a free intercept.  For the hinge it begins with ``"dual"`` where X
+        has at most 200,000 entries, at most 10 rows for each column, or more than 2000 columns,
+        otherwise with ``"newton"``; where one gets on slowly, it hands over to the other.
     n_shards : int, "blocks" or None, default=None
         Number of nodes; ``"blocks"`` makes each non-empty chunk one, None makes one per worker
         thread (or thread of this process).
@@ -120,7 +121,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
     converged_ : bool
         Whether `tol` was met.
     solver_ : str
-        The solver that was used.
+        The solver that was used; the last one, where they took turns.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

@@ -93,31 +93,65 @@ def begin(f, sign, cost, squared, alpha, slack, active):
 
 
 @jit
-def survey(f, sign, cost, alpha, urgency):
-    """Write how urgently the hinge's dual variables wait for a change; the least number goes first.
+def _urgency(t, a, c):
+    """Return how urgently a dual variable of the hinge waits for a change; the least goes first.
 
     First come rows between their bounds, all alike, then those whose gradient pulls them away from
-    a bound, then those that are held there, the loosest first.  Returns how many are not held, the
-    sum of the losses, and that of the dual variables.
+    a bound, then those that are held there, the loosest first; those without a cost never.
+    """
+    if c <= 0.0:
+        return np.inf
+    if a <= 0.0:
+        return -t
+    if a >= c:
+        return t
+    return -np.inf
+
+
+@jit
+def dense_survey(X, w, b, sign, cost, alpha, urgency, adds, effect):
+    """Write the rows' urgency, and add ``sum_i alpha_i y_i x_i`` to ``effect`` if ``adds``.
+
+    Returns how many are not held at a bound, and the sum of the losses.
     """
     unsure = 0
-    target = total = 0.0
-    for i in range(f.shape[0]):
-        c, a = cost[i], alpha[i]
-        if c <= 0.0:
-            urgency[i] = np.inf
-            continue
-        t = 1.0 - sign[i] * f[i]
-        target += c * max(t, 0.0)
-        total += a
-        if a <= 0.0:
-            urgency[i] = -t
-        elif a >= c:
-            urgency[i] = t
-        else:
-            urgency[i] = -np.inf
+    target = 0.0
+    for i in range(X.shape[0]):
+        row = X[i]
+        f = 0.0
+        for j in range(row.shape[0]):
+            f += row[j] * w[j]
+        t = 1.0 - sign[i] * (f + b)
+        urgency[i] = _urgency(t, alpha[i], cost[i])
         unsure += urgency[i] < 0.0
-    return unsure, target, total
+        if cost[i] > 0.0:
+            target += cost[i] * max(t, 0.0)
+        signed = sign[i] * alpha[i]
+        if adds and signed != 0.0:
+            for j in range(row.shape[0]):
+                effect[j] += signed * row[j]
+    return unsure, target
+
+
+@jit
+def sparse_survey(data, indices, indptr, w, b, sign, cost, alpha, urgency, adds, effect):
+    """Write and add as `dense_survey`, its twin."""
+    unsure = 0
+    target = 0.0
+    for i in range(urgency.shape[0]):
+        f = 0.0
+        for at in entries(indptr, i):
+            f += data[at] * w[np.uint64(indices[at])]
+        t = 1.0 - sign[i] * (f + b)
+        urgency[i] = _urgency(t, alpha[i], cost[i])
+        unsure += urgency[i] < 0.0
+        if cost[i] > 0.0:
+            target += cost[i] * max(t, 0.0)
+        signed = sign[i] * alpha[i]
+        if adds and signed != 0.0:
+            for at in entries(indptr, i):
+                effect[np.uint64(indices[at])] += signed * data[at]
+    return unsure, target
 
 
 @jit

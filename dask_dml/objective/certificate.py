@@ -25,7 +25,7 @@ def certified_gap(objective: float, bound: float, terms: float = 0.0) -> float:
     Returns
     -------
     gap : float
-        The distance; zero if the bound is larger than the objective by no more than rounding.
+        The distance, but no less than what rounding hides.
 
     Raises
     ------
@@ -33,10 +33,10 @@ def certified_gap(objective: float, bound: float, terms: float = 0.0) -> float:
         If the bound is larger by more, so that one of them is wrong.
     """
     gap = objective - bound
-    rounding = ROUNDING * max(abs(objective), abs(bound)) + DIGITS * terms
-    if not gap >= -rounding and not np.isinf(objective):
+    size = max(abs(objective), abs(bound))
+    if not gap >= -(ROUNDING * size + DIGITS * terms) and not np.isinf(objective):
         raise RuntimeError(
             f"internal error: a lower bound of the optimum, {bound!r}, is above an objective, "
             f"{objective!r}; please report it with the data's shape and the parameters"
         )
-    return max(gap, 0.0)
+    return max(gap, DIGITS * size)

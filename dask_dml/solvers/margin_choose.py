@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,10 @@ from dask_dml.solvers.dual.support import Duals, count_support
 from dask_dml.solvers.margin_newton import (
     DENSE_COLUMNS,
     MAX_COLUMNS,
-    MAX_ROWS,
     SvmNewtonStep,
 )
 from dask_dml.solvers.margin_sample import fetch_sample, sample_share
+from dask_dml.solvers.margin_turns import Run, Start, Turns, take_turns, watched
 
 #: First width of the rounded kink: at coefficients of zero every row lies at its edge.
 FIRST_WIDTH = 2.0
@@ -36,6 +36,11 @@ WARM_WIDTH = 0.1
 START_WIDTH = 0.4
 #: Visits of its own rows by every node for a start, and the first width after it.
 LOCAL_EPOCHS, LOCAL_WIDTH = 5, 1.0
+#: Least first width after another solver, and width by which rows at the margin are told.
+LEAST_WIDTH, AT_MARGIN = 1e-3, 1e-6
+#: The hinge begins with the dual solver where X has no more entries than this, or no more rows for
+#: each column.
+DUAL_ENTRIES, DUAL_ROWS = 2e5, 10
 #: Share of the columns that may occur for the others to be left out.
 MAX_USED = 0.5
 
@@ -118,6 +123,8 @@ class Solution:
     duals : Duals or None
         What makes dual variables of rows; labels are the classes' positions.  None after the
         dual solver, whose dual variables are no function of the margins.
+    turns : list of (str, int)
+        The solvers that had a turn, and the iterations of each, where they took turns.
     """
 
     coef: np.ndarray
@@ -126,6 +133,7 @@ class Solution:
     outcomes: list[Outcome]
     n_support: np.ndarray
     duals: Duals | None
+    turns: list[tuple[str, int]] = field(default_factory=list)
 
 
 def problems(task: Task) -> list[MarginProblem]:
@@ -164,11 +172,20 @@ def choose_solver(task: Task) -> str:
                 "intercept_scaling=None."
             )
         return "dual"
-    # Where columns are many, thousands of rows end up at the hinge's kink, and Newton's steps
-    # get short.
-    wide = task.n_features > MAX_COLUMNS and task.rows.sum() > MAX_ROWS
+    return "dual" if _may_hand_over(task) and _is_for_dual(task) else "newton"
+
+
+def _may_hand_over(task: Task) -> bool:
+    """Return whether solvers may take turns: where a small set of rows decides."""
     penalised = not task.l1 and np.isfinite(task.scaling)
-    return "dual" if task.solver == "auto" and wide and penalised and not task.squared else "newton"
+    return task.solver == "auto" and penalised and not task.squared
+
+
+def _is_for_dual(task: Task) -> bool:
+    """Return whether Newton's steps get short, or many: thousands of rows end up at the kink."""
+    n_rows, n_columns = float(task.rows.sum()), task.n_features
+    few = n_rows * n_columns <= DUAL_ENTRIES or n_rows <= DUAL_ROWS * n_columns
+    return few or n_columns > MAX_COLUMNS
 
 
 def solve(rounds: Rounds, task: Task) -> Solution:
@@ -183,9 +200,52 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     """
     choose_solver(task)
     task, batch, columns = _prepared(rounds, task)
-    if choose_solver(task) == "dual":
-        return _solve_dual(rounds, task, batch, columns)
-    return _solve_newton(rounds, task, batch, columns)
+    first = choose_solver(task)
+    run = {"dual": _solve_dual, "newton": _solve_newton}
+    if not _may_hand_over(task):
+        return run[first](rounds, task, batch, columns)
+    second = "newton" if first == "dual" else "dual"
+    turns = take_turns(
+        batch,
+        {name: _turn(run[name], rounds, task, columns) for name in (first, second)},
+        task.limits,
+    )
+    return _joined(rounds, task, batch, columns, turns)
+
+
+def _turn(solve: Callable[..., Solution], rounds: Rounds, task: Task, columns: Columns) -> Run:
+    def run(
+        batch: list[MarginProblem], start: Start | None, limits: Limits, patience: int
+    ) -> Solution:
+        if start is not None:
+            # What the last solver keeps beside the shards is of another kind.
+            regaining(rounds, lambda: rounds.update(forget), lambda: None)
+        asked = replace(task, limits=limits)
+        return solve(rounds, asked, batch, columns, start=start, patience=patience)
+
+    return run
+
+
+def _joined(
+    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns, turns: Turns
+) -> Solution:
+    """Return the solution, which several turns may have a part in."""
+    if turns.last is not None:
+        whole: Solution = replace(turns.last, outcomes=turns.outcomes, turns=turns.taken)
+        return whole
+    coef = columns.spread(np.array([outcome.coef for outcome in turns.outcomes]))
+    intercept = np.array([outcome.intercept for outcome in turns.outcomes])
+    duals = Duals(
+        coef=coef,
+        intercept=intercept,
+        label=np.array([problem.label for problem in batch]),
+        cost=np.array([problem.cost for problem in batch]),
+        scale=np.ones((len(batch), 2)),
+        parameters=np.array([problem.parameters(AT_MARGIN) for problem in batch]),
+    )
+    n_support = rounds.map_reduce(count_support, (duals, task.labels)).astype(np.intp)
+    last = turns.taken[-1][0]
+    return Solution(coef, intercept, last, turns.outcomes, n_support, None, turns.taken)
 
 
 def find_duals(rounds: Rounds, task: Task) -> DualPieces:
@@ -251,10 +311,15 @@ def _without_unused(task: Task, squares: np.ndarray | None) -> tuple[Task, Colum
 
 
 def _solve_dual(
-    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
+    rounds: Rounds,
+    task: Task,
+    batch: list[MarginProblem],
+    columns: Columns,
+    start: Start | None = None,
+    patience: int | None = None,
 ) -> Solution:
     outcomes, n_support = _dual_outcomes(
-        rounds, task, batch, columns, count_dual_support, task.labels
+        rounds, task, batch, columns, count_dual_support, task.labels, start, patience
     )
     return Solution(
         columns.spread(np.array([outcome.coef for outcome in outcomes])),
@@ -273,14 +338,21 @@ def _dual_outcomes(
     columns: Columns,
     finish: Callable[..., Any],
     broadcast: Any,
+    start: Start | None = None,
+    patience: int | None = None,
 ) -> tuple[list[Outcome], Any]:
     """Solve, and return what ``finish`` makes of the dual variables beside the shards, too."""
     squares = columns.squares
     if task.squared and squares is None:
         squares = rounds.map_reduce(column_squares) / task.weight
 
+    duals = None
+    if start is not None and start.duals is not None:
+        duals = replace(start.duals, label=task.labels[start.duals.label.astype(np.intp)])
+
     def solved() -> tuple[list[Outcome], Any]:
-        outcomes = minimise(*_dual_loop(rounds, task, batch, squares, columns.used), task.limits)
+        objective, steps = _dual_loop(rounds, task, batch, squares, columns.used, duals)
+        outcomes = minimise(objective, watched(steps, task.limits.tol, patience), task.limits)
         return outcomes, rounds.update(finish, broadcast)
 
     # Dual variables that are lost after the last step leave nothing to count: all of them begin
@@ -294,6 +366,7 @@ def _dual_loop(
     batch: list[MarginProblem],
     squares: np.ndarray | None,
     used: np.ndarray | None,
+    duals: Duals | None,
 ) -> tuple[Any, list[Any]]:
     """Return the objective and the steps; the loop takes any that suit each other."""
     if task.squared:
@@ -303,26 +376,31 @@ def _dual_loop(
         objective = DualObjective(rounds, batch, shape, task.seed, columns=used)
         return objective, [DualStep(problem, shape) for problem in batch]
     limit = rows_to_merge(rounds.shard_rows, task.n_features, task.entries, len(batch))
-    return MergeObjective(rounds, batch, task.seed, used), [
+    return MergeObjective(rounds, batch, task.seed, used, duals), [
         MergeStep(problem, task.n_features, limit, task.limits.deadline) for problem in batch
     ]
 
 
 def _solve_newton(
-    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
+    rounds: Rounds,
+    task: Task,
+    batch: list[MarginProblem],
+    columns: Columns,
+    start: Start | None = None,
+    patience: int | None = None,
 ) -> Solution:
     narrow = task.n_features <= MAX_COLUMNS
     objective: Any = MarginObjective(rounds, batch, columns.used, remember=narrow)
-    start = _start(rounds, task, batch, columns)
+    begin = _start(rounds, task, batch, columns) if start is None else _from(start)
     n_rows = sum(rounds.shard_rows)
     n_dense = int(DENSE_COLUMNS / np.sqrt(len(batch)))
     steps: list[Any] = [
         SvmNewtonStep(
             problem, w, float(b), width, task.limits.tol, n_rows, columns.squares, n_dense
         )
-        for problem, w, b, width in zip(batch, *start, strict=True)
+        for problem, w, b, width in zip(batch, *begin, strict=True)
     ]
-    outcomes = minimise(objective, steps, task.limits)
+    outcomes = minimise(objective, watched(steps, task.limits.tol, patience), task.limits)
     ends = [step.current for step in steps]
     duals = Duals(
         coef=columns.spread(np.array([e.query.coef for e in ends])),
@@ -352,6 +430,12 @@ def _solve_newton(
 
 #: Where the problems begin: coefficients, intercepts, and widths of the rounded kink.
 _Start = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _from(start: Start) -> _Start:
+    """Return where the other solver has stopped: the closer, the narrower the window."""
+    width = np.clip(np.sqrt(start.gap), LEAST_WIDTH, FIRST_WIDTH)
+    return start.coef, start.intercept, width
 
 
 def _start(rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns) -> _Start:

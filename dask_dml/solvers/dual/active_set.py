@@ -38,6 +38,7 @@ from dask_dml.solvers.dual.active_set_pass import (
     merge_round,
 )
 from dask_dml.solvers.dual.box_qp import MAX_COLUMNS, Box, maximise
+from dask_dml.solvers.dual.support import Duals
 
 #: Entries of X that may travel in a round: from each node, the fewer rows of which have the less to
 #: say by themselves; in any case; and at most.
@@ -137,6 +138,11 @@ class MergeEvaluation:
     terms: float
     found: MergeSums
 
+    @property
+    def gap(self) -> float:
+        """Distance of objective and bound."""
+        return self.objective - self.bound
+
 
 class MergeObjective:
     """Evaluates problems of a batch, and moves their dual variables, round by round.
@@ -152,6 +158,8 @@ class MergeObjective:
     columns : ndarray of shape (n_occurring,) or None, default=None
         The columns of X that all coefficients are about, where many never occur: only these
         travel.  None for all.
+    start : Duals or None, default=None
+        What makes the dual variables to begin with; None begins with the nodes' own solutions.
     """
 
     def __init__(
@@ -160,7 +168,9 @@ class MergeObjective:
         problems: list[MarginProblem],
         seed: int = 0,
         columns: np.ndarray | None = None,
+        start: Duals | None = None,
     ) -> None:
+        self.start = start
         self.rounds = rounds
         self.problems = tuple(problems)
         self.seed = seed
@@ -176,9 +186,14 @@ class MergeObjective:
             self._known = False
 
         def step() -> MergeBatch:
-            if not self._known:
-                asked.update(self._gathered(asked))
-            return self._update(asked, gather=False)
+            if self._known:
+                return self._update(asked)
+            asked.update(self._gathered(asked))
+            batch = self._update(asked, effect=False)
+            points = [np.append(asked[n].coef, asked[n].intercept) for n in sorted(asked)]
+            return MergeBatch(
+                tuple(replace(f, effect=at) for f, at in zip(batch.of, points, strict=True))
+            )
 
         batch = regaining(self.rounds, step, regain)
         queries = asked
@@ -202,7 +217,9 @@ class MergeObjective:
             for number, found in zip(sorted(queries), batch.of, strict=True)
         }
 
-    def _update(self, queries: Mapping[int, MergeQuery], *, gather: bool) -> MergeBatch:
+    def _update(
+        self, queries: Mapping[int, MergeQuery], *, effect: bool = True, gather: bool = False
+    ) -> MergeBatch:
         numbers = sorted(queries)
         asked = [queries[number] for number in numbers]
         chosen = [self.problems[number] for number in numbers]
@@ -219,8 +236,10 @@ class MergeObjective:
             quota=tuple(query.quota for query in asked),
             limit=np.array([query.limit for query in asked]),
             seed=self.seed,
+            effect=effect,
             gather=gather,
             n_rows=sum(self.rounds.shard_rows),
+            start=self.start if gather else None,
             columns=self.columns,
         )
         batch: MergeBatch = self.rounds.update(merge_round, ask)

@@ -17,6 +17,7 @@ from dask_dml.blocks import Block, Matrix, Shard
 from dask_dml.kernels import dual_ascent as kernel
 from dask_dml.passes.margins import spread
 from dask_dml.solvers.dual.ascent_pass import Metric, labels_and_costs, margins, metric_of
+from dask_dml.solvers.dual.support import Duals
 
 #: Passes over its own rows, and visits of each row in one, by which a node begins.
 START_PASSES, START_EPOCHS = 3, 2
@@ -67,11 +68,15 @@ class MergeAsk:
         Rows that all may send together.
     seed : int
         Of the order of the rows.
+    effect : bool
+        Whether what the dual variables amount to is wanted, too.
     gather : bool
         Whether all that is wanted is what the dual variables amount to.  Shards that have none
-        begin with the solution of their own rows.
+        begin with the solution of their own rows, or with ``start``.
     n_rows : int
         Rows of all shards.
+    start : Duals or None
+        What makes the dual variables, problem by problem, that shards which have none begin with.
     columns : ndarray of shape (n_occurring,) or None
         The columns of X that the coefficients are about, where many never occur.
     """
@@ -87,8 +92,10 @@ class MergeAsk:
     quota: tuple[Mapping[Part, int], ...]
     limit: np.ndarray
     seed: int
+    effect: bool
     gather: bool
     n_rows: int
+    start: Duals | None = None
     columns: np.ndarray | None = None
 
 
@@ -110,8 +117,8 @@ class MergeSums:
         Sum of the losses, of the dual variables, of their proposed change, and of the dual
         variables times their rows' norms.
     effect, move : ndarray of shape (n_features + 1,)
-        ``sum_i alpha_i y_i x_i``, and what the proposed change would add to it; as an intercept
-        last.
+        ``sum_i alpha_i y_i x_i`` if wanted, otherwise zero, and what the proposed change would
+        add to it; as an intercept last.
     rows : UrgentRows
         The rows that are sent, part by part.
     counts : dict of (int, int) to Count
@@ -212,7 +219,9 @@ def merge_round(
     found = []
     for at, number in enumerate(ask.numbers):
         labels = [labels_and_costs(block, ask.label[at], ask.cost[at]) for block in shard.blocks]
-        if number not in after.alpha:
+        if number not in after.alpha and ask.start is not None:
+            after.alpha[number] = _started(shard, ask.start.take([number]), labels)
+        elif number not in after.alpha:
             after.alpha[number] = _own_solution(shard, after, ask, at, labels)
         else:
             after.alpha[number] = _moved(shard, state, ask, at, labels)
@@ -243,6 +252,14 @@ def _moved(
         alpha[alpha <= ROUNDING * cost] = 0.0
         moved.append(np.where(alpha >= (1.0 - ROUNDING) * cost, cost, alpha))
     return moved
+
+
+def _started(shard: Shard, start: Duals, labels: list[_Labels]) -> list[np.ndarray]:
+    """Return the dual variables of one problem that belong to margins."""
+    return [
+        np.minimum(np.abs(np.concatenate([values[:, 0] for _, values in start.tiles(block)])), cost)
+        for block, (_, cost) in zip(shard.blocks, labels, strict=True)
+    ]
 
 
 def _own_solution(
@@ -328,13 +345,20 @@ def _survey(
     alpha = state.alpha[number]
     w = spread(ask.coef[at], ask.columns, shard.blocks[0].n_features)
     b = float(ask.intercept[at])
+    effect = np.zeros(len(w) + 1)
     urgency, unsure, target, total = [], 0, 0.0, 0.0
     for block, a, (sign, cost) in zip(shard.blocks, alpha, labels, strict=True):
-        f, of_block = np.empty(block.n_rows), np.empty(block.n_rows)
-        margins(block, w, b, f)
-        count, loss, mass = kernel.survey(f, sign, cost, a, of_block)
+        of_block, X = np.empty(block.n_rows), block.X
+        arguments = (w, b, sign, cost, a, of_block, ask.effect, effect[:-1])
+        if block.is_sparse:
+            count, loss = kernel.sparse_survey(X.data, X.indices, X.indptr, *arguments)
+        else:
+            count, loss = kernel.dense_survey(X, *arguments)
+        effect[-1] += ask.scaling**2 * float(sign @ a) if ask.effect else 0.0
         urgency.append(of_block)
-        unsure, target, total = unsure + count, target + loss, total + mass
+        unsure, target, total = unsure + count, target + loss, total + float(a.sum())
+    if ask.columns is not None:
+        effect = effect[np.append(ask.columns, len(w))]
     sent = state.sent[number] = _most_urgent(urgency, quota, (ask.seed, 1, number, shard.number))
     move = np.zeros(ask.coef.shape[1] + 1)
     change, rise = [np.zeros_like(a) for a in alpha], 0.0
@@ -349,7 +373,6 @@ def _survey(
     state.change[number] = change
     chosen = _rows(shard, ask, state, number, labels)
     counts = {part: Count(len(chosen.sign), unsure, shard.n_rows)}
-    effect = _effect(shard, ask, alpha, labels)
     mass = sum(
         float(a @ np.sqrt(norms)) for a, norms in zip(alpha, state.penalty.norms, strict=True)
     )

@@ -9,6 +9,7 @@ other variables move together.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,6 +77,16 @@ class Box:
     along: np.ndarray
     rise: float
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether matrices are made of the rows' products: these are fewer than the columns."""
+        return len(self.upper) < self.X.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Rows and columns of such a matrix."""
+        return min(len(self.upper), self.X.shape[1])
+
     def effect(self, a: np.ndarray) -> np.ndarray:
         """Return ``Z'a``."""
         signed = self.sign * a
@@ -138,7 +149,7 @@ def maximise(box: Box, precision: float, deadline: float = np.inf) -> Maximum:
         `time.monotonic` value after which the best that has been found is returned.
     """
     share = 0.0
-    if box.X.shape[1] <= min(MAX_COLUMNS, max(len(box.upper), SMALL_FACE // 2)):
+    if box.size <= MAX_COLUMNS:
         found, gained, missing = _interior_point(box, precision, deadline)
         if gained > 0.0:
             if missing <= max(precision, ENOUGH * gained):
@@ -157,6 +168,10 @@ def _best_share(box: Box) -> float:
     bend = _square(box.along)
     slope = box.rise - float(box.along @ (box.fixed + box.effect(box.start)))
     return min(max(slope / bend, 0.0), 1.0) if bend > 0.0 else 0.0
+
+
+#: Solves for the steps of coefficients and variables.
+_System = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class _Interior:
@@ -186,6 +201,20 @@ class _Interior:
         # Kept apart: a difference has no digits left near the bound.
         self.room = c - self.a
         self.low, self.high = centre / self.a, centre / self.room
+        self.products = self._products() if box.by_rows else None
+
+    def _products(self) -> np.ndarray:
+        """Return ``Z Z'``."""
+        box, n = self.box, len(self.upper)
+        products = np.empty((n, n))
+        rows = len(box.upper)
+        inner = box.X @ box.X.T
+        inner = np.asarray(inner.toarray() if _is_sparse(inner) else inner) + box.bias**2
+        products[:rows, :rows] = inner * box.sign * box.sign[:, None]
+        if n > rows:
+            products[rows, :rows] = products[:rows, rows] = self.unit * box.values(box.along)
+            products[rows, rows] = self.unit**2 * _square(box.along)
+        return products
 
     def effect(self, a: np.ndarray) -> np.ndarray:
         n = len(self.box.upper)
@@ -222,27 +251,17 @@ class _Interior:
     def advance(self) -> bool:
         """Take Mehrotra's step; return whether there was one."""
         a, s, low, high = self.a, self.room, self.low, self.high
-        n, n_rows = len(a), len(self.box.upper)
+        n = len(a)
         residual = self.slope() - low + high
         apart = self.box.fixed + self.effect(a) - self.w
-        weights = 1.0 / (low / a + high / s)
-        matrix = self.box.gram(weights[:n_rows])
-        if n > n_rows:
-            matrix += (weights[-1] * self.unit**2) * np.outer(self.box.along, self.box.along)
-        matrix[np.diag_indices_from(matrix)] += 1.0
-        scale = 1.0 / np.sqrt(np.diagonal(matrix))
-        matrix *= scale * scale[:, None]
-        matrix[np.diag_indices_from(matrix)] += 1e-14
+        solve_system = self._by_rows if self.products is not None else self._by_columns
         try:
-            factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+            system = solve_system(low / a + high / s)
         except np.linalg.LinAlgError:
             return False
 
         def solve(to_low: np.ndarray, to_high: np.ndarray) -> tuple[np.ndarray, ...]:
-            right = to_low / a - to_high / s - residual
-            inner = scale * (apart + self.effect(weights * right))
-            move = scale * scipy.linalg.cho_solve(factor, inner, check_finite=False)
-            step = weights * (right - self.values(move))
+            move, step = system(apart, to_low / a - to_high / s - residual)
             return move, step, (to_low - low * step) / a, (to_high + high * step) / s
 
         _, step, to_low, to_high = solve(-a * low, -s * high)
@@ -262,6 +281,48 @@ class _Interior:
         self.low, self.high = low + length * to_low, high + length * to_high
         self.falls = self.a / a * (low / self.low), self.room / s * (high / self.high)
         return True
+
+    def _by_columns(self, bends: np.ndarray) -> _System:
+        """Return what solves ``dw - Z'da = r, bends da + Z dw = s`` by a matrix of the columns."""
+        weights, n_rows = 1.0 / bends, len(self.box.upper)
+        matrix = self.box.gram(weights[:n_rows])
+        if len(weights) > n_rows:
+            matrix += (weights[-1] * self.unit**2) * np.outer(self.box.along, self.box.along)
+        matrix[np.diag_indices_from(matrix)] += 1.0
+        solve = _factored(matrix)
+
+        def system(apart: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            move = solve(apart + self.effect(weights * right))
+            return move, weights * (right - self.values(move))
+
+        return system
+
+    def _by_rows(self, bends: np.ndarray) -> _System:
+        """Return what solves the same by a matrix of the rows."""
+        assert self.products is not None
+        matrix = self.products.copy()
+        matrix[np.diag_indices_from(matrix)] += bends
+        solve = _factored(matrix)
+
+        def system(apart: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            step = solve(right - self.values(apart))
+            return apart + self.effect(step), step
+
+        return system
+
+
+def _factored(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what solves systems with a positive definite matrix, which is overwritten."""
+    scale = 1.0 / np.sqrt(np.diagonal(matrix))
+    matrix *= scale * scale[:, None]
+    matrix[np.diag_indices_from(matrix)] += 1e-14
+    factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+
+    def solve(right: np.ndarray) -> np.ndarray:
+        solution: np.ndarray = scipy.linalg.cho_solve(factor, scale * right, check_finite=False)
+        return scale * solution
+
+    return solve
 
 
 def _reach(most: float, *pairs: tuple[np.ndarray, np.ndarray]) -> float:

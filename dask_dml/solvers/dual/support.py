@@ -6,7 +6,7 @@ So nothing of the size of the data is kept by a fit; whoever wants them hands th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,11 @@ class Duals:
     cost: np.ndarray
     scale: np.ndarray
     parameters: np.ndarray
+
+    def take(self, problems: Sequence[int]) -> Duals:
+        """Return those of some problems."""
+        chosen = np.asarray(problems, np.intp)
+        return Duals(**{name: values[chosen] for name, values in vars(self).items()})
 
     def of(self, X: Any, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
         """Return the signed dual variables of some rows.
