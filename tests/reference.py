@@ -23,6 +23,7 @@ DEFAULTS = {
     "alpha": 1e-4,
     "l1_ratio": 0.15,
     "epsilon": 0.1,
+    "quantile": 0.5,
     "fit_intercept": True,
 }
 
@@ -35,8 +36,10 @@ class Optimum(NamedTuple):
     value: float
 
 
-def loss_values(r: np.ndarray, loss: str, epsilon: float) -> np.ndarray:
+def loss_values(r: np.ndarray, loss: str, epsilon: float, quantile: float = 0.5) -> np.ndarray:
     """Return the loss of every residual."""
+    if loss == "quantile":
+        return np.maximum(quantile * r, (quantile - 1) * r)
     a = np.abs(r)
     if loss == "squared_error":
         return a**2 / 2
@@ -76,6 +79,7 @@ def objective(
     alpha: float = 1e-4,
     l1_ratio: float = 0.15,
     epsilon: float = 0.1,
+    quantile: float = 0.5,
     fit_intercept: bool = True,
 ) -> float:
     """Return the documented objective of one output, in extended precision.
@@ -89,7 +93,7 @@ def objective(
     w = np.asarray(coef, wide)
     r = np.asarray(y, wide) - dense.astype(wide) @ w - wide(intercept)
     l1, l2 = strengths(penalty, alpha, l1_ratio)
-    data = s @ loss_values(r, loss, wide(epsilon)) / s.sum()
+    data = s @ loss_values(r, loss, wide(epsilon), wide(quantile)) / s.sum()
     return float(data + wide(l1) * np.abs(w).sum() + wide(l2) * (w @ w) / 2)
 
 
@@ -115,7 +119,9 @@ def optimum(X: Any, y: np.ndarray, weight: np.ndarray | None = None, **params: A
     l1, l2 = strengths(known["penalty"], known["alpha"], known["l1_ratio"])
     margin = epsilon if "insensitive" in loss else 0.0
     bend = {"squared_error": 1.0, "huber": 1.0, "squared_epsilon_insensitive": 2.0}.get(loss)
-    slope = {"huber": epsilon, "epsilon_insensitive": 1.0}.get(loss)
+    slope = {"huber": epsilon, "epsilon_insensitive": 1.0, "quantile": 1.0}.get(loss)
+    up = known["quantile"] if loss == "quantile" else 1.0
+    down = 1.0 - known["quantile"] if loss == "quantile" else 1.0
     free = 1 if known["fit_intercept"] else 0
     # Variables: w, b, the quadratic and the linear part of every excess, bounds of |w|.
     parts = {"w": p, "b": free, "a": n if bend else 0, "t": n if slope else 0, "m": p if l1 else 0}
@@ -131,15 +137,15 @@ def optimum(X: Any, y: np.ndarray, weight: np.ndarray | None = None, **params: A
     if slope:
         q[at["t"]] = slope * s
     rows, bounds = [], []
-    for sign in (1.0, -1.0):
+    for sign, share in ((1.0, up), (-1.0, down)):
         excess = np.zeros((n, size))
-        excess[:, at["w"]] = -sign * X
-        excess[:, at["b"]] = -sign
+        excess[:, at["w"]] = -sign * share * X
+        excess[:, at["b"]] = -sign * share
         for name in "at":
             if parts[name]:
                 excess[:, at[name]] = -np.eye(n)
         rows.append(excess)
-        bounds.append(margin - sign * y)
+        bounds.append(margin - sign * share * y)
         if l1:
             size_of = np.zeros((p, size))
             size_of[:, at["w"]] = sign * np.eye(p)

@@ -8,7 +8,7 @@ installed, too.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -127,9 +127,12 @@ def linear_model(source: Any, weight: float) -> Any:
 
     Returns
     -------
-    model : LinearRegression, Ridge, Lasso, ElasticNet, SGDRegressor or MultiOutputRegressor
+    model : LinearRegression, Ridge, Lasso, ElasticNet, QuantileRegressor, SGDRegressor or \
+            MultiOutputRegressor
         Fitted.
     """
+    if source.loss == "quantile":
+        return _quantile_regressor(source)
     if source.loss != "squared_error":
         names = ("loss", "penalty", "alpha", "l1_ratio", "epsilon", "fit_intercept")
         return sgd_regressor(source, {name: getattr(source, name) for name in names})
@@ -153,6 +156,25 @@ def _squared_error_model(source: Any, weight: float) -> Any:
     return ElasticNet(alpha=source.alpha, l1_ratio=l1_ratio)
 
 
+def _quantile_regressor(source: Any) -> Any:
+    from sklearn.linear_model import QuantileRegressor
+
+    share = {"l1": 1.0, "elasticnet": source.l1_ratio}.get(source.penalty, 0.0)
+    parameters = {
+        "quantile": source.quantile,
+        "alpha": share * source.alpha,
+        "fit_intercept": source.fit_intercept,
+    }
+    fitted = [
+        transfer(
+            source, QuantileRegressor(**parameters), coef_=coef, intercept_=intercept,
+            n_iter_=source.n_iter_,
+        )
+        for coef, intercept in _outputs(source)
+    ]  # fmt: skip
+    return _together(source, fitted, QuantileRegressor(**parameters))
+
+
 def sgd_regressor(source: Any, parameters: Mapping[str, Any]) -> Any:
     """Return an `SGDRegressor`, or one for each output.
 
@@ -169,7 +191,6 @@ def sgd_regressor(source: Any, parameters: Mapping[str, Any]) -> Any:
         Fitted.
     """
     from sklearn.linear_model import SGDRegressor
-    from sklearn.multioutput import MultiOutputRegressor
 
     fitted = [
         transfer(
@@ -180,11 +201,20 @@ def sgd_regressor(source: Any, parameters: Mapping[str, Any]) -> Any:
             n_iter_=source.n_iter_,
             t_=float(getattr(source, "t_", 1.0)),
         )
-        for coef, intercept in zip(
-            np.atleast_2d(source.coef_), np.atleast_1d(source.intercept_), strict=True
-        )
+        for coef, intercept in _outputs(source)
     ]
+    return _together(source, fitted, SGDRegressor(**parameters))
+
+
+def _outputs(source: Any) -> Iterator[tuple[np.ndarray, np.float64]]:
+    """Yield coefficients and intercept of each output."""
+    return zip(np.atleast_2d(source.coef_), np.atleast_1d(source.intercept_), strict=True)
+
+
+def _together(source: Any, fitted: list[Any], template: Any) -> Any:
+    """Return the model of a single output, or one that holds those of all outputs."""
+    from sklearn.multioutput import MultiOutputRegressor
+
     if source.coef_.ndim == 1:
         return fitted[0]
-    whole = MultiOutputRegressor(SGDRegressor(**parameters))
-    return transfer(source, whole, estimators_=fitted)
+    return transfer(source, MultiOutputRegressor(template), estimators_=fitted)

@@ -42,10 +42,10 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
 
     Parameters
     ----------
-    loss : {"squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"}, \
-            default="squared_error"
+    loss : {"squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive", \
+            "quantile"}, default="squared_error"
         Loss of a residual ``r``: ``r**2 / 2``; the same up to ``epsilon`` and linear beyond;
-        ``max(|r| - epsilon, 0)``; its square.
+        ``max(|r| - epsilon, 0)``; its square; ``max(quantile * r, (quantile - 1) * r)``.
     penalty : {"l2", "l1", "elasticnet"} or None, default="l2"
         Penalty of the coefficients; never of the intercept.
     alpha : float, default=1e-4
@@ -55,6 +55,8 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         Share of the L1 norm where ``penalty="elasticnet"``.
     epsilon : float, default=0.1
         Where Huber's loss turns linear, or half the width of the insensitive tube; in units of y.
+    quantile : float, default=0.5
+        The quantile of the target that ``loss="quantile"`` predicts, between 0 and 1 (exclusive).
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     max_iter : int, default=1000
@@ -129,7 +131,8 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
 
     See Also
     --------
-    sklearn.linear_model.Ridge, sklearn.linear_model.ElasticNet, sklearn.linear_model.HuberRegressor
+    sklearn.linear_model.Ridge, sklearn.linear_model.ElasticNet,
+    sklearn.linear_model.HuberRegressor, sklearn.linear_model.QuantileRegressor
 
     Notes
     -----
@@ -137,7 +140,8 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     methods: second moments merged after Chan, Golub and LeVeque (1983); TSQR after Demmel et al.
     (2012) where the moments lose too many digits; proximal Newton after Lee, Sun and Saunders
     (2014); L-BFGS after Liu and Nocedal (1989); FISTA (Beck and Teboulle, 2009) with adaptive
-    restart (O'Donoghue and Candes, 2015); smoothing of kinks after Madsen and Nielsen (1993).
+    restart (O'Donoghue and Candes, 2015); smoothing of kinks after Madsen and Nielsen (1993);
+    quantile regression after Koenker and Bassett (1978).
 
     Examples
     --------
@@ -155,13 +159,20 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = {
         "loss": (
             Options(
-                ("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")
+                (
+                    "squared_error",
+                    "huber",
+                    "epsilon_insensitive",
+                    "squared_epsilon_insensitive",
+                    "quantile",
+                )
             ),
         ),
         "penalty": (Options(("l2", "l1", "elasticnet", None)),),
         "alpha": (NON_NEGATIVE,),
         "l1_ratio": (Interval(Real, 0.0, 1.0, "both"),),
         "epsilon": (NON_NEGATIVE,),
+        "quantile": (Interval(Real, 0.0, 1.0, "neither"),),
         "fit_intercept": (BOOLEAN,),
         "max_iter": (COUNT,),
         "tol": (NON_NEGATIVE,),
@@ -188,13 +199,18 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     def __init__(
         self,
         loss: Literal[
-            "squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"
+            "squared_error",
+            "huber",
+            "epsilon_insensitive",
+            "squared_epsilon_insensitive",
+            "quantile",
         ] = "squared_error",
         *,
         penalty: Literal["l2", "l1", "elasticnet"] | None = "l2",
         alpha: float = 1e-4,
         l1_ratio: float = 0.15,
         epsilon: float = 0.1,
+        quantile: float = 0.5,
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float = 1e-6,
@@ -218,6 +234,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         self.alpha = alpha
         self.l1_ratio = l1_ratio
         self.epsilon = epsilon
+        self.quantile = quantile
         self.fit_intercept = fit_intercept
         self.max_iter = max_iter
         self.tol = tol
@@ -302,7 +319,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
                     "fit a clone."
                 )
         return Task(
-            loss=make_loss(self.loss, self.epsilon),
+            loss=make_loss(self.loss, self.epsilon, self.quantile),
             penalty=make_penalty(self.penalty, self.alpha, self.l1_ratio),
             n_features=n_features,
             n_outputs=n_outputs,
@@ -351,12 +368,14 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
 
         Returns
         -------
-        model : LinearRegression, Ridge, Lasso, ElasticNet, SGDRegressor or MultiOutputRegressor
+        model : LinearRegression, Ridge, Lasso, ElasticNet, QuantileRegressor, SGDRegressor or \
+                MultiOutputRegressor
             For squared error the one whose ``fit`` on the same rows and weights would solve the
             same problem, ``Ridge(alpha=alpha * S)`` for instance (with ``aggregation="uniform"``:
             for rows that weigh the same).  For other losses an `SGDRegressor` with the same loss,
             penalty and `epsilon`, whose objective is this one's, too, where rows weigh the same;
-            of several outputs a `MultiOutputRegressor` of them.
+            of several outputs a `MultiOutputRegressor` of them.  For quantiles a
+            `QuantileRegressor`, which solves the same problem if the penalty is ``"l1"`` or None.
 
         Raises
         ------

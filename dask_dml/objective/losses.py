@@ -30,12 +30,17 @@ class Loss:
         Slope beyond the width; infinity for a loss that is quadratic throughout.
     curvature : float
         Second derivative in the quadratic part of a loss of infinite width.
+    tilt : float
+        Slope of a linear term ``tilt * r``, smaller than `slope`: what makes a loss lopsided.  The
+        kernels know nothing of it, as its sum over the rows follows from the mean residual.  Only
+        for losses with a kink and no margin.
     """
 
     margin: float = 0.0
     width: float = np.inf
     slope: float = np.inf
     curvature: float = 1.0
+    tilt: float = 0.0
 
     @property
     def bounded_slope(self) -> bool:
@@ -81,19 +86,22 @@ class Loss:
         if not self.bounded_slope:
             return 0.5 * self.curvature * excess**2
         if excess > self.width:
-            return self.slope * (excess - 0.5 * self.width)
+            return self.slope * (excess - 0.5 * self.width) + self.tilt * residual
         return 0.5 * self.slope / self.width * excess**2 if self.width > 0.0 else 0.0
 
 
-def make_loss(name: str, epsilon: float) -> Loss:
+def make_loss(name: str, epsilon: float, quantile: float = 0.5) -> Loss:
     """Return the loss of scikit-learn's name.
 
     Parameters
     ----------
-    name : {"squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"}
-        As in `sklearn.linear_model.SGDRegressor`.
+    name : {"squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive", \
+            "quantile"}
+        As in `sklearn.linear_model.SGDRegressor`; the last as in `QuantileRegressor`.
     epsilon : float
         Where Huber's loss turns linear, or half the width of the insensitive tube; in units of y.
+    quantile : float, default=0.5
+        The quantile that ``"quantile"`` estimates, between 0 and 1.
 
     Raises
     ------
@@ -113,4 +121,7 @@ def make_loss(name: str, epsilon: float) -> Loss:
         return Loss(margin=epsilon, width=0.0, slope=1.0)
     if name == "squared_epsilon_insensitive":
         return Loss(margin=epsilon, curvature=2.0)
+    if name == "quantile":
+        # Half the absolute error, tilted (Koenker and Bassett, 1978).
+        return Loss(width=0.0, slope=0.5, tilt=quantile - 0.5)
     raise ValueError(f"unknown loss {name!r}")

@@ -279,7 +279,10 @@ class Objective:
     ) -> Evaluation:
         problem = self.problems[number]
         penalty = problem.penalty.value(query.coef)
-        objective = float(sums[rows.TARGET_VALUE]) + penalty
+        tilt = problem.loss.tilt
+        tilted = tilt * float(sums[rows.RESIDUAL])
+        gradient = gradient - tilt * self.frame.residual_mean
+        objective = float(sums[rows.TARGET_VALUE]) + tilted + penalty
         size = _sizes(problem.loss, sums)
         # A loss of infinite width has no slack; rounding of its terms is not to be taken for it.
         slack = 0.0
@@ -290,14 +293,14 @@ class Objective:
         self._check_bound(number, query.coef, objective, gap)
         return Evaluation(
             query=query,
-            value=float(sums[rows.VALUE]),
+            value=float(sums[rows.VALUE]) + tilted,
             objective=objective,
             gap=gap,
             relative_gap=relative_gap(objective, gap, floor),
             floor=floor,
             slack=slack,
             gradient=gradient,
-            intercept_gradient=-float(sums[rows.DUAL]) if self.fit_intercept else 0.0,
+            intercept_gradient=-float(sums[rows.DUAL] + tilt) if self.fit_intercept else 0.0,
             curvature=float(sums[rows.CURVATURE]),
             hessian=hessian,
         )
@@ -311,26 +314,32 @@ class Objective:
         slack: float,
         size: float,
     ) -> float:
-        """Return the gap once the slopes are made feasible for the dual."""
+        """Return the gap once the slopes are made feasible for the dual.
+
+        A tilted loss has the slopes ``u = v + tilt``, of which the sums have ``v``; its conjugate
+        at ``u`` is that of the symmetric part at ``u - tilt``.
+        """
         loss, mean_slope = problem.loss, 0.0
         scale = 1.0
         if self.fit_intercept:
-            mean_slope = sums[rows.DUAL]  # not a Python float, whose overflow is an error
+            # Not a Python float, whose overflow is an error.
+            mean_slope = sums[rows.DUAL] + loss.tilt
             gradient = gradient + mean_slope * self.frame.residual_mean
             if loss.bounded_slope:
-                scale = loss.slope / (loss.slope + abs(mean_slope))
+                largest = loss.slope + loss.tilt if mean_slope < 0.0 else loss.slope - loss.tilt
+                scale = largest / (largest + abs(mean_slope))
         gradient, mended = self._without_rounding(problem, coef, gradient, sums)
         scale *= problem.penalty.dual_scale(scale * gradient)
         dual_residual = sums[rows.DUAL_EXCESS] + loss.margin * sums[rows.DUAL_ABS]
         moved = (
             (1.0 - scale) * dual_residual
-            + scale * mean_slope * sums[rows.RESIDUAL]
+            + (scale * mean_slope + (1.0 - scale) * loss.tilt) * sums[rows.RESIDUAL]
             + loss.margin * ((scale - 1.0) * sums[rows.DUAL_ABS] + scale * abs(mean_slope))
             + 0.5
             * loss.inverse_curvature
             * ((scale**2 - 1.0) * sums[rows.DUAL_SQUARE] - (scale * mean_slope) ** 2)
         )
-        size += abs(float(mean_slope * sums[rows.RESIDUAL]))
+        size += (abs(float(mean_slope)) + abs(loss.tilt)) * abs(float(sums[rows.RESIDUAL]))
         of_rows = not_negative(slack + float(moved), size, "the rows' part of a duality gap")
         return of_rows + mended + problem.penalty.fenchel_gap(coef, scale * gradient)
 

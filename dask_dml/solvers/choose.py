@@ -27,6 +27,8 @@ MAX_STATISTICS = 2000
 MAX_SQUARE = 16_000
 #: Numbers that the Hessians of a whole batch may hold.
 MAX_HESSIAN = 2**26
+#: First smoothing width where the start fits exactly, relative to the spread of the targets.
+LEAST_WIDTH = 1e-2
 #: Share of ``tol`` that ``"auto"`` goes on to where a pass or two more give the coefficients'
 #: digits as well as the objective's.
 AIM = 1e-2
@@ -184,7 +186,7 @@ def solve(rounds: Rounds, task: Task) -> Solution:
             )
     else:
         outcomes = minimise(
-            objective, _steps(solver, task, objective, first), _limits(solver, task)
+            objective, make_steps(solver, task, objective, first), limits_of(solver, task)
         )
         if task.loss.quadratic and not task.penalty:
             outcomes = shortest(rounds, objective, first, outcomes, task.limits)
@@ -217,7 +219,8 @@ def _units(rounds: Rounds) -> np.ndarray:
     return np.divide(1.0, totals, out=np.zeros(n_shards), where=totals > 0.0)
 
 
-def _limits(solver: str, task: Task) -> Limits:
+def limits_of(solver: str, task: Task) -> Limits:
+    """Return the stopping rules, with how far ``"auto"`` goes beyond ``tol``."""
     kink = task.loss.width == 0.0
     if task.solver != "auto" or kink or not (task.loss.quadratic or solver == "newton"):
         return task.limits
@@ -225,7 +228,8 @@ def _limits(solver: str, task: Task) -> Limits:
     return replace(task.limits, aim=LBFGS_AIM if wide_ridge else AIM)
 
 
-def _steps(solver: str, task: Task, objective: Objective, first: Moments) -> list[Step]:
+def make_steps(solver: str, task: Task, objective: Objective, first: Moments) -> list[Step]:
+    """Return the steps of a solver for the problems of a batch."""
     if solver == "gd":
         return _gd_steps(task, objective, first)
     if solver == "newton":
@@ -233,9 +237,9 @@ def _steps(solver: str, task: Task, objective: Objective, first: Moments) -> lis
     frame = objective.frame
     maker = LBFGSStep if solver == "lbfgs" else AcceleratedStep
     steps: list[Step] = []
-    for number, problem in enumerate(objective.problems):
-        coef, intercept = _start(task, frame, number)
-        width = float(frame.target_spread[number])
+    for problem in objective.problems:
+        coef, intercept = _start(task, frame, problem.column)
+        width = float(frame.target_spread[problem.column])
         bend = problem.loss.curvature if not problem.loss.bounded_slope else 1.0
         scaling = Scaling(frame, bend, problem.penalty, fit_intercept=task.fit_intercept)
         steps.append(maker(problem, scaling, coef, intercept, width))
@@ -250,12 +254,12 @@ def _newton_steps(task: Task, objective: Objective, first: Moments) -> list[Step
     for number, problem in enumerate(objective.problems):
         coef, intercept = coefs[number], 0.0
         if task.coef is not None:
-            coef, intercept = _start(task, objective.frame, number)
+            coef, intercept = _start(task, objective.frame, problem.column)
         # An exact fit has no residuals to take a width from.
         width = max(
             float(widths[number]),
             problem.loss.margin,
-            1e-9 * float(objective.frame.target_spread[number]),
+            LEAST_WIDTH * float(objective.frame.target_spread[problem.column]),
         )
         steps.append(
             NewtonStep(
@@ -281,10 +285,10 @@ def _gd_steps(task: Task, objective: Objective, first: Moments) -> list[Step]:
         lipschitz = max(float(np.max(frame.spread**2, initial=0.0)), 1.0)
     safe = task.learning_rate in ("auto", "backtracking")
     steps: list[Step] = []
-    for number, problem in enumerate(objective.problems):
-        coef, intercept = _start(task, frame, number)
+    for problem in objective.problems:
+        coef, intercept = _start(task, frame, problem.column)
         # With a schedule of the user's own the kink is met by its subgradient, to the letter.
-        width = float(frame.target_spread[number]) if safe else 0.0
+        width = float(frame.target_spread[problem.column]) if safe else 0.0
         steps.append(
             GDStep(
                 problem,
@@ -303,13 +307,13 @@ def _gd_steps(task: Task, objective: Objective, first: Moments) -> list[Step]:
     return steps
 
 
-def _start(task: Task, frame: Frame, number: int) -> tuple[np.ndarray, float]:
+def _start(task: Task, frame: Frame, column: int) -> tuple[np.ndarray, float]:
     if task.coef is None or task.intercept is None:
         return np.zeros(task.n_features), 0.0
-    coef = task.coef[number]
+    coef = task.coef[column]
     if not task.fit_intercept:
         return coef, 0.0
-    return coef, frame.centred_intercept(number, coef, float(task.intercept[number]))
+    return coef, frame.centred_intercept(column, coef, float(task.intercept[column]))
 
 
 def _largest_eigenvalue(
