@@ -123,6 +123,22 @@ def test_imports_go_down(module):
         )
 
 
+def test_the_picture_of_the_rooms_is_true():
+    page = (ROOT.parent / "docs" / "development" / "architecture.md").read_text()
+    drawn = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1].splitlines()
+    pictured = {}
+    for line in drawn:
+        room, below = line.split("->")
+        pictured[room.strip()] = {name.strip() for name in below.split(",")} - {""}
+    assert [*pictured] == [room for room in reversed(ROOMS) if room in pictured]
+    found = {room: set() for room in pictured}
+    for module, names in arrows().items():
+        for name in names:
+            if room_of(module) in ROOMS and room_of(name) != room_of(module):
+                found[room_of(module)].add(room_of(name))
+    assert pictured == found
+
+
 def test_no_module_imports_itself_through_others():
     found = arrows()
     assert not {module for module in FILES if module in reachable(module, found)}
