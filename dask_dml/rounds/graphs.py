@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dask.base import compute
 from dask.delayed import Delayed, delayed
 
-from dask_dml.input.clients import worker_threads
+from dask_dml.input.clients import disconnected, worker_threads
 from dask_dml.rounds.calls import check_client
 from dask_dml.rounds.tasks import PREFIX
 from dask_dml.rounds.threads import BlasLimit
 from dask_dml.rounds.waiting import (
+    DataLost,
     is_named,
     name_chunk,
     settle,
@@ -166,7 +167,15 @@ class ClusterGraphs:
         def send() -> None:
             self._futures.update(self.client.scatter(named))
 
-        uninterrupted(send)
+        try:
+            uninterrupted(send)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            if self.client.status != "running":
+                raise disconnected("a pass over the data") from error
+            # A worker went down while it was being sent to.
+            raise DataLost(named, "what is sent along with a pass") from error
         return [self._futures[key] for key in named]
 
     def submit(self, tasks: Mapping[str, Delayed]) -> dict[str, Future]:
@@ -203,8 +212,13 @@ class ClusterGraphs:
         """Return kept values without their history."""
         fresh: list[Any] = []
         for future in kept:
-            fresh += self._scatter([uninterrupted(future.result)])
-            self.drop([future])
+            value = uninterrupted(future.result)
+            try:
+                fresh += self._scatter([value])
+            except DataLost:
+                fresh.append(future)
+            else:
+                self.drop([future])
         return fresh
 
     def lost(self, kept: Sequence[Any]) -> list[int]:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from dask.delayed import Delayed, delayed
 
 from dask_dml.input.clients import round_timeout
-from dask_dml.rounds.base import ShardFunction, StateFunction, StateLost, TreeSum
+from dask_dml.rounds.base import (
+    LOSING_WORKERS,
+    ShardFunction,
+    StateFunction,
+    StateLost,
+    TreeSum,
+)
 from dask_dml.rounds.calls import max_recoveries
 from dask_dml.rounds.graphs import open_graphs
 from dask_dml.rounds.log import tell
@@ -184,10 +190,15 @@ class StreamingRounds:
         for left in reversed(range(self.max_recoveries + 1)):
             try:
                 result = attempt()
-            except DataLost:
+            except DataLost as lost:
                 # What was sent along has no lineage; sent again, it is there again.
                 if not left:
-                    raise
+                    # A chunk that brings down whoever reads it is named by this.
+                    self._count_rows()
+                    raise RuntimeError(
+                        f"workers were lost {self.max_recoveries + 1} times in the same pass over "
+                        f"the data. {LOSING_WORKERS}"
+                    ) from lost
                 self._count_recovery("what was sent to the workers went down with one of them")
             else:
                 break

@@ -344,3 +344,26 @@ def test_a_busy_cluster_does_not_stop_a_fit(client):
         rounds.map_reduce(helpers.column_sums)
         assert time.monotonic() - start < 0.4
         del busy
+
+
+def test_what_is_sent_along_is_sent_again(client, monkeypatch):
+    """In bounded numbers: the worker that it is sent to may go down every time."""
+    X = np.arange(40.0).reshape(20, 2)
+    rounds = StreamingRounds(helpers.to_chunks(X, X[:, 0], [5, 10]), client)
+    scatter, failures = client.scatter, []
+
+    def failing(*args, **kwargs):
+        if len(failures) < limit:
+            failures.append(1)
+            raise OSError("Stream is closed")
+        return scatter(*args, **kwargs)
+
+    monkeypatch.setattr(client, "scatter", failing)
+    with rounds:
+        limit = 5
+        assert np.array_equal(rounds.map_reduce(helpers.column_sums), X.sum(axis=0))
+        assert rounds.n_recoveries == 5
+        failures.clear()
+        limit = 99
+        with pytest.raises(RuntimeError, match=r"lost 6 times in the same pass.*max-recoveries"):
+            rounds.map_reduce(helpers.column_sums)
