@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class DualVariablesMixin:
     duality_gap_: float
     _duals: Duals | None
     loss: str
+    _interior: bool
     n_shards: Any
     n_jobs: int | None
     _task: Callable[..., Any]
@@ -47,8 +49,9 @@ class DualVariablesMixin:
             ``y_i alpha_i``, so that ``duals.T @ X`` is `coef_` up to the duality gap (with an L2
             penalty).  They are feasible, and their dual objective is the lower bound behind
             `duality_gap_`.  A dask array for a Dask collection, lazy after ``solver="newton"``.
-            The dual variables of ``solver="dual"`` went with the workers' data: those of the
-            hinge are found again; for the squared hinge a fit by ``"newton"`` from `coef_` to a
+            The dual variables of ``solver="dual"``, and of fits by ``"newton"`` that ended with an
+            interior-point method, went with the workers' data: they are found again by another
+            fit; for the squared hinge by ``"dual"`` one by ``"newton"`` from `coef_` to a
             hundredth of the gap stands in.
 
         Raises
@@ -59,14 +62,14 @@ class DualVariablesMixin:
             If the input is invalid, or y has a class that was not there at the fit.
         """
         check_is_fitted(self)
-        if self._duals is None and self.loss == "hinge":
+        if self._duals is None and (self.loss == "hinge" or self._interior):
             return self._found_again(X, y, sample_weight)
         if self._duals is None:
             return self._refined(X, y, sample_weight).dual_coef(X, y, sample_weight)
         return all_duals(read_coded(self, X, y, sample_weight), self._duals)
 
     def _found_again(self, X: Any, y: Any, sample_weight: Any) -> Any:
-        """Return the dual variables that the dual solver finds, as it did in the fit."""
+        """Return the dual variables that the solver finds, as it did in the fit."""
         from dask_dml.passes.margins import class_sums
         from dask_dml.rounds import open_rounds
         from dask_dml.solvers.margin_choose import find_duals
@@ -80,6 +83,7 @@ class DualVariablesMixin:
                     f"({self.classes_.tolist()}); hand over the data of the fit."
                 )
             task = self._task(chunks.n_features, found, np.inf, {})
+            task = replace(task, solver="newton" if self._interior else "dual")
             with self._driver_threads(chunks.n_features):
                 pieces = find_duals(rounds, task)
         return joined_duals(chunks, pieces)

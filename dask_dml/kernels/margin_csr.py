@@ -159,3 +159,12 @@ def add_product(data, indices, indptr, bend, d, db, total):
             factors += u
             add_row(data, indices, indptr, i, u, total)
     return factors
+
+
+@jit
+def add_weighted(data, indices, indptr, factors, totals):
+    """Add ``factors @ X``, a row for each set of factors."""
+    for i in range(factors.shape[1]):
+        for k in range(factors.shape[0]):
+            if factors[k, i] != 0.0:
+                add_row(data, indices, indptr, i, factors[k, i], totals[k])

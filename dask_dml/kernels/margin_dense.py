@@ -185,3 +185,16 @@ def add_product(X, bend, d, db, total):
             for j in range(p):
                 total[j] += u * row[j]
     return factors
+
+
+@jit
+def add_weighted(X, factors, totals):
+    """Add ``factors @ X``, a row for each set of factors."""
+    for i in range(X.shape[0]):
+        row = X[i]
+        for k in range(factors.shape[0]):
+            u = factors[k, i]
+            if u != 0.0:
+                total = totals[k]
+                for j in range(row.shape[0]):
+                    total[j] += u * row[j]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from dask_dml.objective.interior import InteriorAnswer, InteriorQuery, ask_interior
 from dask_dml.objective.margins import (
     STEPS,
     MarginEvaluation,
@@ -58,10 +59,13 @@ class MarginObjective:
         self._remember = remember and narrow and not only.squared
 
     def evaluate(
-        self, queries: Mapping[int, MarginQuery | ProductQuery]
-    ) -> dict[int, MarginEvaluation | Product | WindowRows]:
+        self, queries: Mapping[int, MarginQuery | ProductQuery | InteriorQuery]
+    ) -> dict[int, MarginEvaluation | Product | WindowRows | InteriorAnswer]:
         """Answer the queries of several problems, by problem number, one round for each kind."""
-        answers: dict[int, MarginEvaluation | Product | WindowRows] = {}
+        answers: dict[int, MarginEvaluation | Product | WindowRows | InteriorAnswer] = {}
+        inner = {n: q for n, q in queries.items() if isinstance(q, InteriorQuery)}
+        if inner:
+            answers |= ask_interior(self.rounds, self.problems, inner, self.columns)
         factors = {n: q for n, q in queries.items() if isinstance(q, ProductQuery)}
         if factors:
             answers |= self._products(factors)

@@ -318,7 +318,7 @@ def _sparse_margins(block: Block, point: MarginPoint, total: MarginSums) -> None
     coef = np.ascontiguousarray(coef.T)
     gradient = np.zeros((block.n_features, len(point.coef)))
     positive = np.zeros(gradient.shape if point.split else (0, 0))
-    place = _places(point.columns, block.n_features) if point.hessian else None
+    place = places(point.columns, block.n_features) if point.hessian else None
     for start, stop in _slices(block.n_rows, point):
         bends = _bends(point, stop - start)
         margin_csr.several(
@@ -337,7 +337,7 @@ def _single_sparse_margins(block: Block, point: MarginPoint, total: MarginSums) 
     weight = NO_WEIGHT if block.weight is None else block.weight
     move = np.empty(0) if point.move is None else point.move[0]
     sides = np.zeros((2 if point.split else 1, block.n_features))
-    place = _places(point.columns, block.n_features) if point.hessian else None
+    place = places(point.columns, block.n_features) if point.hessian else None
     for start, stop in _slices(block.n_rows, point):
         bends = _bends(point, stop - start)
         margin_csr.single(
@@ -393,7 +393,8 @@ def column_squares(shard: Shard, _: None = None) -> np.ndarray:
     return squares
 
 
-def _places(columns: np.ndarray, n_features: int) -> np.ndarray:
+def places(columns: np.ndarray, n_features: int) -> np.ndarray:
+    """Return which row of a Hessian of some columns a column has, -1 for none."""
     if not len(columns):
         return np.arange(n_features)
     place = np.full(n_features, -1)

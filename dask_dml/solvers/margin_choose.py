@@ -10,7 +10,7 @@ import numpy as np
 
 from dask_dml.blocks import Block
 from dask_dml.objective.margin_evaluation import MarginObjective
-from dask_dml.objective.margins import MarginProblem, MarginQuery
+from dask_dml.objective.margins import MarginProblem
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.passes.margins import column_squares, spread
 from dask_dml.rounds.base import Rounds, regaining
@@ -20,12 +20,13 @@ from dask_dml.solvers.dual.active_set_pass import DualPieces, dual_values
 from dask_dml.solvers.dual.ascent_pass import count_dual_support, forget
 from dask_dml.solvers.dual.descent import DualObjective, DualStep, plan_dual
 from dask_dml.solvers.dual.support import Duals, count_support
+from dask_dml.solvers.interior_duals import InteriorValues, interior_values
 from dask_dml.solvers.margin_newton import (
     DENSE_COLUMNS,
     MAX_COLUMNS,
     SvmNewtonStep,
 )
-from dask_dml.solvers.margin_sample import fetch_sample, sample_share
+from dask_dml.solvers.margin_sample import fetch_sample, sample_share, worse_than_zero
 from dask_dml.solvers.margin_turns import Run, Start, Turns, take_turns, watched
 
 #: First width of the rounded kink: at coefficients of zero every row lies at its edge.
@@ -125,6 +126,8 @@ class Solution:
         dual solver, whose dual variables are no function of the margins.
     turns : list of (str, int)
         The solvers that had a turn, and the iterations of each, where they took turns.
+    interior : tuple of int
+        Problems that ended in the interior-point method: their dual variables are none, either.
     """
 
     coef: np.ndarray
@@ -134,6 +137,7 @@ class Solution:
     n_support: np.ndarray
     duals: Duals | None
     turns: list[tuple[str, int]] = field(default_factory=list)
+    interior: tuple[int, ...] = ()
 
 
 def problems(task: Task) -> list[MarginProblem]:
@@ -249,7 +253,9 @@ def _joined(
 
 
 def find_duals(rounds: Rounds, task: Task) -> DualPieces:
-    """Solve by the dual solver, for the sake of its dual variables (hinge only).
+    """Solve for the sake of dual variables that are no function of the margins.
+
+    Those of the dual solver are of the hinge only.
 
     Parameters
     ----------
@@ -261,6 +267,16 @@ def find_duals(rounds: Rounds, task: Task) -> DualPieces:
     task, batch, columns = _prepared(rounds, task)
     labels = np.array([problem.label for problem in batch])
     pieces: DualPieces
+    if task.solver == "newton":
+
+        def solved() -> DualPieces:
+            solution = _solve_newton(rounds, task, batch, columns)
+            assert solution.duals is not None
+            ask = InteriorValues(replace(solution.duals, label=labels), solution.interior)
+            values: DualPieces = rounds.update(interior_values, ask)
+            return values
+
+        return regaining(rounds, solved, lambda: None)
     _, pieces = _dual_outcomes(rounds, task, batch, columns, dual_values, labels)
     return pieces
 
@@ -425,6 +441,7 @@ def _solve_newton(
         outcomes,
         n_support.astype(np.intp),
         replace(duals, label=positions),
+        interior=tuple(number for number, step in enumerate(steps) if step.interior),
     )
 
 
@@ -449,7 +466,7 @@ def _start(rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Colu
         intercept = found[:, -1] if task.scaling > 0.0 else np.zeros(len(batch))
         width = np.full(len(batch), LOCAL_WIDTH)
         if not task.squared:
-            width[_worse_than_zero(rounds, batch, coef, intercept, columns)] = FIRST_WIDTH
+            width[worse_than_zero(rounds, batch, coef, intercept, columns.used)] = FIRST_WIDTH
         return coef, intercept, width
     n_rows = sum(rounds.shard_rows)
     share = sample_share(n_rows, task.n_features, task.entries / n_rows)
@@ -457,28 +474,6 @@ def _start(rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Colu
         return _sample_start(rounds, task, batch, columns, share)
     zero = np.zeros((len(batch), task.n_features)), np.zeros(len(batch))
     return *zero, np.full(len(batch), FIRST_WIDTH)
-
-
-def _worse_than_zero(
-    rounds: Rounds,
-    batch: list[MarginProblem],
-    coef: np.ndarray,
-    intercept: np.ndarray,
-    columns: Columns,
-) -> list[int]:
-    """Return the problems whose start is none, as where C is large; it is set to zero."""
-    objective = MarginObjective(rounds, batch, columns.used)
-
-    def values(points: list[MarginQuery]) -> list[float]:
-        found: Any = objective.evaluate(dict(enumerate(points)))
-        return [found[number].objective for number in range(len(batch))]
-
-    zero = np.zeros(coef.shape[1])
-    there = values([MarginQuery(w, float(b), 0.0) for w, b in zip(coef, intercept, strict=True)])
-    nowhere = values([MarginQuery(zero, 0.0, 0.0)] * len(batch))
-    worse = [n for n in range(len(batch)) if not there[n] < nowhere[n]]
-    coef[worse], intercept[worse] = 0.0, 0.0
-    return worse
 
 
 def _sample_start(

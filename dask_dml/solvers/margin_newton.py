@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dask_dml.objective.interior import InteriorAnswer, InteriorQuery
 from dask_dml.objective.margins import (
     MarginEvaluation,
     MarginProblem,
@@ -28,6 +29,7 @@ from dask_dml.objective.margins import (
 )
 from dask_dml.passes.products import WindowRows
 from dask_dml.solvers.base import Continuation
+from dask_dml.solvers.margin_interior import falls_slowly, interior_point
 from dask_dml.solvers.margin_search import search
 from dask_dml.solvers.margin_systems import (
     ConjugateGradients,
@@ -36,6 +38,7 @@ from dask_dml.solvers.margin_systems import (
     hessian_of,
     ridge_of,
     secant,
+    slope_of,
     step_by_rows,
     working_set,
 )
@@ -51,6 +54,8 @@ HESSIAN_ROWS = 30
 LASTING_ROWS, LASTING_WORK = 240, 8
 #: Share of the distance to the optimum below which a step needs no better Hessian.
 GOOD_STEP = 0.1
+#: Columns up to which a singular model with an L1 penalty is quickly solved.
+MAX_DEGENERATE = 100
 #: Multiplications that a Hessian may cost in any case.
 HESSIAN_WORK = 5e7
 #: Rows with a curvature up to which they are fetched where columns are many, and where conjugate
@@ -63,8 +68,8 @@ DENSE_COLUMNS = 300
 #: Share of the squared residual that conjugate gradients may leave.
 FORCING = 0.05
 
-_Asked = MarginQuery | ProductQuery
-_Told = MarginEvaluation | Product | WindowRows
+_Asked = MarginQuery | ProductQuery | InteriorQuery
+_Told = MarginEvaluation | Product | WindowRows | InteriorAnswer
 _NO_COLUMNS = np.empty(0, np.intp)
 
 
@@ -126,6 +131,8 @@ class SvmNewtonStep:
         # Whether a Hessian of few rows has failed, and all are taken.
         self._whole = False
         self._n_failed = 0
+        self._gaps: list[float] = []
+        self.interior = False
         self._bent = np.empty((0, 0))
         self._keeps = False
         # Whether conjugate gradients have come to their limit.
@@ -166,6 +173,8 @@ class SvmNewtonStep:
             )
         while True:
             self.current = e
+            if not self._wide and self.problem.l1 and e.n_bent < self.n_columns > MAX_DEGENERATE:
+                yield from self._interior_point(e)
             narrowed = self._narrow(e)
             move = yield from self._direction(e)
             if self._wide:
@@ -181,6 +190,8 @@ class SvmNewtonStep:
             before, e = e, (yield from self._search(e, move))
             self._adapt(before, e)
             self.n_iter += 1
+            if not self._wide and self._is_stuck(e):
+                yield from self._interior_point(e)
             if self._n_failed > 1:
                 self.current, self.stalled = e, True
                 yield self.query
@@ -192,6 +203,22 @@ class SvmNewtonStep:
         self._n_worse = 0 if e.gap < self._best_gap else self._n_worse + 1
         self._best_gap = min(e.gap, self._best_gap)
         return self._n_worse >= 3
+
+    def _is_stuck(self, e: MarginEvaluation) -> bool:
+        """Return whether the gap falls so slowly that an interior-point method is sooner there."""
+        self._gaps.append(e.relative_gap)
+        return self._n_failed > 0 or falls_slowly(self._gaps, self.tol)
+
+    def _interior_point(self, e: MarginEvaluation) -> Generator[_Asked, Any, None]:
+        self.interior = True
+
+        def look(best: MarginEvaluation) -> None:
+            self.current = best
+            self.n_iter += 1
+
+        yield from interior_point(self.problem, e, self.n_rows, look)
+        self.stalled = True
+        yield self.query
 
     def _adapt(self, before: MarginEvaluation, e: MarginEvaluation) -> None:
         """Trust the Hessian of few rows less where the step had to be cut."""
@@ -256,14 +283,6 @@ class SvmNewtonStep:
 
     # The direction
 
-    def _slope(self, e: MarginEvaluation) -> np.ndarray:
-        """Return the gradient of loss and smooth penalty, intercept last."""
-        coef, intercept = e.query.coef, e.query.intercept
-        slope = np.append(e.gradient, e.intercept_gradient)
-        if not self.problem.l1:
-            slope += np.append(coef, intercept) * ridge_of(self.problem, len(coef))
-        return slope
-
     def _direction(self, e: MarginEvaluation) -> Generator[_Asked, Any, np.ndarray]:
         if self.problem.l1:
             return self._proximal_direction(e)
@@ -275,7 +294,7 @@ class SvmNewtonStep:
         return self._newton_direction(e)
 
     def _newton_direction(self, e: MarginEvaluation) -> np.ndarray:
-        slope, p = self._slope(e), len(e.query.coef)
+        slope, p = slope_of(self.problem, e), len(e.query.coef)
         if e.hessian is not None:
             self._bent = symmetric(e.hessian[:-1, :-1])
         H, ridge = self._bent.copy(), ridge_of(self.problem, p)
@@ -309,7 +328,7 @@ class SvmNewtonStep:
         # Columns that are the same leave the model without a unique minimiser.
         H[np.diag_indices_from(H)] *= 1.0 + 1e-10
         l1 = ridge_of(self.problem, len(columns))
-        slope = self._slope(e)
+        slope = slope_of(self.problem, e)
         at = np.append(columns, p)
         if self.problem.scaling == 0.0:
             H, l1, at = H[:-1, :-1], l1[:-1], at[:-1]
@@ -327,7 +346,7 @@ class SvmNewtonStep:
             ridge[-1] = 1e-6 * self._intercept_bend(e)
         intercept = 0.0 if self.problem.scaling == 0.0 else 1.0
         ridge += self._damping * self._like_all_rows(e, ridge)
-        return step_by_rows(self._slope(e), ridge, rows, self._narrower(e), intercept)
+        return step_by_rows(slope_of(self.problem, e), ridge, rows, self._narrower(e), intercept)
 
     def _like_all_rows(self, e: MarginEvaluation, ridge: np.ndarray) -> np.ndarray:
         """Return the Hessian's diagonal as if the rows in the window were like all others."""
@@ -335,7 +354,7 @@ class SvmNewtonStep:
 
     def _conjugate_gradients(self, e: MarginEvaluation) -> Generator[_Asked, Any, np.ndarray]:
         narrower = self._narrower(e)
-        slope, ridge = self._slope(e), ridge_of(self.problem, len(e.query.coef))
+        slope, ridge = slope_of(self.problem, e), ridge_of(self.problem, len(e.query.coef))
         if narrower > 1.0:
             pull = yield self._product(e, "pull")
             slope -= (narrower - 1.0) * np.append(pull.vector, pull.intercept)
@@ -384,7 +403,7 @@ class SvmNewtonStep:
     def _predicted(self, e: MarginEvaluation, move: np.ndarray) -> float:
         """Return how much the model gains, about."""
         coef, intercept = e.query.coef, e.query.intercept
-        first = float(self._slope(e) @ move)
+        first = float(slope_of(self.problem, e) @ move)
         if self.problem.l1:
             p = len(coef)
             after = self.problem.penalty_value(coef + move[:p], intercept + float(move[p]))
@@ -421,7 +440,7 @@ class SvmNewtonStep:
 
         # The slope there is known at the width of the last evaluation only.
         looks = self._looks or self.problem.l1 or self._width != e.query.width
-        lower = yield from search(self.problem, e, move, query, self._slope, looks=looks)
+        lower = yield from search(self.problem, e, move, query, looks=looks)
         if lower is not None:
             return lower
         self._n_failed += 1

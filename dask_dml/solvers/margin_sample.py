@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from dask_dml.blocks import Block, Matrix, Shard, concatenate, frozen
+from dask_dml.objective.margin_evaluation import MarginObjective
+from dask_dml.objective.margins import MarginProblem, MarginQuery
 from dask_dml.rounds.base import Rounds
 
 #: Rows below which a pass over all of them is as cheap as one over a sample.
@@ -74,3 +77,25 @@ def fetch_sample(rounds: Rounds, share: float, seed: int) -> list[Block]:
         frozen(block.X.astype(np.float64), block.y, block.weight, block.origin)
         for block in sample.blocks
     ]
+
+
+def worse_than_zero(
+    rounds: Rounds,
+    batch: list[MarginProblem],
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    columns: np.ndarray | None,
+) -> list[int]:
+    """Return the problems whose start is none, as where C is large; it is set to zero."""
+    objective = MarginObjective(rounds, batch, columns)
+
+    def values(points: list[MarginQuery]) -> list[float]:
+        found: Any = objective.evaluate(dict(enumerate(points)))
+        return [found[number].objective for number in range(len(batch))]
+
+    zero = np.zeros(coef.shape[1])
+    there = values([MarginQuery(w, float(b), 0.0) for w, b in zip(coef, intercept, strict=True)])
+    nowhere = values([MarginQuery(zero, 0.0, 0.0)] * len(batch))
+    worse = [n for n in range(len(batch)) if not there[n] < nowhere[n]]
+    coef[worse], intercept[worse] = 0.0, 0.0
+    return worse

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from dask_dml.objective.margins import STEPS, MarginEvaluation, MarginProblem, MarginQuery
-from dask_dml.solvers.margin_systems import dot, ridge_of
+from dask_dml.solvers.margin_systems import dot, ridge_of, slope_of
 
 #: Share of the best decrease along the line that a step must bring, trials that may look for it,
 #: and the shortest step.
@@ -27,7 +27,6 @@ def search(
     e: MarginEvaluation,
     move: np.ndarray,
     query: Callable[[float, bool], MarginQuery],
-    slope: Callable[[MarginEvaluation], np.ndarray],
     *,
     looks: bool,
 ) -> Generator[MarginQuery, MarginEvaluation, MarginEvaluation | None]:
@@ -43,8 +42,6 @@ def search(
         The direction; the intercept is last.
     query : callable
         Makes the query of a step's length, with values along the line or without.
-    slope : callable
-        Returns the gradient of loss and smooth penalty.
     looks : bool
         Whether the first trial has values along the line.
 
@@ -64,7 +61,7 @@ def search(
             step *= 0.1
             continue
         if not looks:
-            ends = float(slope(e) @ move), float(slope(trial) @ move)
+            ends = float(slope_of(problem, e) @ move), float(slope_of(problem, trial) @ move)
             gain = smoothed(problem, e) - smoothed(problem, trial)
             if needs_no_search(ends, gain, trial.objective, GOOD_ENOUGH):
                 return trial

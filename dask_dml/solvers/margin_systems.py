@@ -223,3 +223,12 @@ def ridge_of(problem: MarginProblem, n_columns: int) -> np.ndarray:
     power = 1 if problem.l1 else 2
     scaling = problem.scaling
     return np.append(np.ones(n_columns), 0.0 if scaling == 0.0 else scaling**-power)
+
+
+def slope_of(problem: MarginProblem, e: MarginEvaluation) -> np.ndarray:
+    """Return the gradient of loss and smooth penalty, intercept last."""
+    slope = np.append(e.gradient, e.intercept_gradient)
+    if not problem.l1:
+        coef = e.query.coef
+        slope += np.append(coef, e.query.intercept) * ridge_of(problem, len(coef))
+    return slope

@@ -445,12 +445,18 @@ def dual_values(
         for number, label in enumerate(labels):
             sign = np.where(block.y[:, 0] == label, 1.0, -1.0)
             values[:, number] = sign * state.alpha[number][position]
-        start = skipped = 0
-        for chunk, count in block.origin:
-            if count < 0:
-                skipped = -count
-                continue
-            stop = start + count - skipped
-            pieces.append((chunk, skipped, values[start:stop]))
-            start, skipped = stop, 0
+        pieces += pieces_of(block, values)
     return state, DualPieces(tuple(pieces))
+
+
+def pieces_of(block: Block, values: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
+    """Return values of a block's rows as pieces of the input's chunks."""
+    pieces, start, skipped = [], 0, 0
+    for chunk, count in block.origin:
+        if count < 0:
+            skipped = -count
+            continue
+        stop = start + count - skipped
+        pieces.append((chunk, skipped, values[start:stop]))
+        start, skipped = stop, 0
+    return pieces
