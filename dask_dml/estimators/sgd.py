@@ -134,7 +134,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
         Coefficients, float64.
     intercept_ : float or ndarray of shape (n_outputs,)
-        Intercept; 0.0 if none was fitted.
+        Intercept; 0.0 if none was fitted.  An array where y has two dimensions.
     n_iter_ : int
         Passes over all rows.
     n_rounds_ : int
@@ -327,7 +327,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         # Numba is loaded at the first fit: importing the package stays quick.
         from dask_dml.rounds import open_rounds
         from dask_dml.solvers.sgd.choose import solve
-        from dask_dml.solvers.sgd.partial_fit import Memory
+        from dask_dml.solvers.sgd.stream_memory import Memory
 
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
@@ -346,7 +346,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
                 solution = solve(rounds, task)
                 self._set_rounds(rounds)
             self._set_solution(solution, chunks.multi_output)
-            self._memory = Memory.of_fit(solution)
+            self._memory = Memory(solution.weight, None, solution.survey, solution.last)
             if not self.converged_ and self.tol is not None:
                 gap = f", the duality gap is {self.duality_gap_:.1e}" if self._corrected else ""
                 self._warn_not_converged(
@@ -404,7 +404,8 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
                 "of your own."
             )
         from dask_dml.rounds import open_rounds
-        from dask_dml.solvers.sgd.partial_fit import Memory, partial_fit
+        from dask_dml.solvers.sgd.partial_fit import partial_fit
+        from dask_dml.solvers.sgd.stream_memory import Memory
         from dask_dml.solvers.sgd.task import Nodes
 
         with self._unchanged_on_error():
@@ -552,9 +553,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         )
 
     def _set_solution(self, solution: Any, multi_output: bool) -> None:
-        # As of SGDRegressor, also where y is a single column.
-        several = multi_output and len(solution.coef) > 1
-        self._set_coefficients(solution.coef, solution.intercept, several)
+        self._set_coefficients(solution.coef, solution.intercept, multi_output)
         self.n_iter_ = solution.n_iter
         self.t_ = float(solution.rows_seen + 1)
         self.loss_curve_ = solution.curve

@@ -14,7 +14,8 @@ from sklearn.linear_model import SGDRegressor
 from dask_dml import DistributedGDRegressor, DistributedSGDRegressor
 from dask_dml.blocks import Shard, frozen
 from dask_dml.objective.losses import make_loss
-from dask_dml.solvers.sgd.stream import MAX_NUMBERS, Parabola, suits
+from dask_dml.solvers.sgd.stream import MAX_NUMBERS, suits
+from dask_dml.solvers.sgd.stream_memory import Parabola
 from dask_dml.solvers.sgd.stream_pass import (
     Expansion,
     ExpansionPoint,

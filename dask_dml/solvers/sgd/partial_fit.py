@@ -2,59 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from dask_dml.solvers.sgd import averaging, stream
 from dask_dml.solvers.sgd.partials import Survey
-from dask_dml.solvers.sgd.stream import Seen
+from dask_dml.solvers.sgd.stream_memory import Memory
 from dask_dml.solvers.sgd.task import Nodes, SGDSolution, SGDTask
 
 #: How much more late models count in the average over all calls: by this power of the rows seen.
 POWER = 3.0
-#: Calls in succession, and rows in them, that are strange before a user is told.
-STRANGE_CALLS, STRANGE_ROWS = 3, 1000
 #: Distance of the targets' means, relative to their spread, from which rows are strange to a model
 #: that steps lead to.
 FAR_OFF = 0.5
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What `partial_fit` goes on from, besides the model; arrays only.
-
-    Attributes
-    ----------
-    weight : float
-        Sum of the weights of the rows seen, by `fit` or by calls of `partial_fit`.
-    seen : Seen or None
-        Parabolas of the rows seen, where calls are made of these.
-    survey : Survey or None
-        What is known of the columns, where step lengths depend on it.
-    iterate : tuple or None
-        The iterate behind an averaged model: coefficients, intercepts and the number of rows in
-        the average.
-    strange_calls, strange_rows : int
-        Calls in succession, and their rows, that were unlike those before.
-    """
-
-    weight: float = 0.0
-    seen: Seen | None = None
-    survey: Survey | None = None
-    iterate: tuple[np.ndarray, np.ndarray, int] | None = None
-    strange_calls: int = 0
-    strange_rows: int = 0
-
-    @classmethod
-    def of_fit(cls, solution: SGDSolution) -> Memory:
-        """Return what a fit leaves."""
-        return cls(weight=solution.weight, survey=solution.survey, iterate=solution.last)
-
-    @property
-    def strange(self) -> bool:
-        """Whether it is time to tell that the rows have changed."""
-        return self.strange_rows >= STRANGE_ROWS and self.strange_calls >= STRANGE_CALLS
 
 
 def partial_fit(nodes: Nodes, task: SGDTask, memory: Memory) -> tuple[SGDSolution, Memory]:

@@ -12,7 +12,7 @@ less the more calls have been made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from dask_dml.objective.losses import Loss
 from dask_dml.passes import evaluate as passes
 from dask_dml.passes.partials import Statistics
 from dask_dml.solvers.quadratic import minimise_quadratic, solve_smooth, symmetric
+from dask_dml.solvers.sgd.stream_memory import Parabola, Seen
 from dask_dml.solvers.sgd.stream_pass import Expansion, ExpansionPoint, expansion
 from dask_dml.solvers.sgd.task import NO_WEIGHT_MESSAGE, Nodes, SGDSolution, SGDTask
 
@@ -38,136 +39,6 @@ FIRST_TRIALS, ENOUGH = 8, 1e-3
 JUDGED, STRANGE = 10, 1.5
 #: Share of the largest eigenvalue below which the first model ignores a direction.
 HARDLY = 1e-10
-
-
-@dataclass(frozen=True)
-class Parabola:
-    """Sums of parabolas ``v'Hv / 2 - b'v + c`` of coefficients and an intercept, intercept last.
-
-    Attributes
-    ----------
-    hessian : ndarray of shape (n_outputs, n_features + 1, n_features + 1) or (1, ...)
-        Second derivatives; one that all outputs share with squared error.
-    linear : ndarray of shape (n_outputs, n_features + 1)
-        Minus the slopes at zero.
-    constant : ndarray of shape (n_outputs,)
-        Values at zero.
-    """
-
-    hessian: np.ndarray
-    linear: np.ndarray
-    constant: np.ndarray
-
-    @classmethod
-    def of_statistics(
-        cls, found: Statistics, mean: np.ndarray, target_mean: np.ndarray
-    ) -> Parabola:
-        """Return the parabola of squared error, in coordinates relative to the given means."""
-        step, target_step = found.mean - mean, found.target_mean - target_mean
-        p = len(mean)
-        hessian = np.empty((1, p + 1, p + 1))
-        hessian[0, :p, :p] = symmetric(found.products) + found.weight * np.outer(step, step)
-        hessian[0, :p, p] = hessian[0, p, :p] = found.weight * step
-        hessian[0, p, p] = found.weight
-        cross = found.cross.T + found.weight * np.outer(target_step, step)
-        square = found.target_square + found.weight * target_step**2
-        return cls(hessian, np.column_stack([cross, found.weight * target_step]), 0.5 * square)
-
-    @classmethod
-    def about(
-        cls, point: np.ndarray, value: np.ndarray, slope: np.ndarray, hessian: np.ndarray
-    ) -> Parabola:
-        """Return the parabola with given derivatives at a point."""
-        bent = _times(hessian, point)
-        constant = value - np.einsum("ci,ci->c", slope - 0.5 * bent, point)
-        return cls(hessian, bent - slope, constant)
-
-    def __add__(self, other: Parabola) -> Parabola:
-        return Parabola(
-            self.hessian + other.hessian,
-            self.linear + other.linear,
-            self.constant + other.constant,
-        )
-
-    def value(self, point: np.ndarray) -> np.ndarray:
-        """Return the values at a point of shape (n_outputs, n_features + 1)."""
-        bent = _times(self.hessian, point)
-        found: np.ndarray = np.einsum("ci,ci->c", 0.5 * bent - self.linear, point) + self.constant
-        return found
-
-
-def _times(hessian: np.ndarray, point: np.ndarray) -> np.ndarray:
-    # A single Hessian is that of all outputs.
-    return np.array([hessian[min(c, len(hessian) - 1)] @ row for c, row in enumerate(point)])
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is kept of the rows seen.
-
-    Attributes
-    ----------
-    weight : float
-        Sum of their weights.
-    n_rows : int
-        Number of visits of rows of positive weight.
-    parabola : Parabola
-        Sum of the rows' losses, relative to the means.
-    root : ndarray of shape (n_outputs,)
-        Sums of the roots of the residuals' sizes; zero with squared error.
-    mean, target_mean : ndarray of shape (n_features,), (n_outputs,)
-        Means of the first call.
-    target_spread : ndarray of shape (n_outputs,)
-        Spread of the targets in the first call.
-    loss : Loss
-        The loss.
-    centred : bool
-        Whether an intercept was free; means are zero otherwise.
-    """
-
-    weight: float
-    n_rows: int
-    parabola: Parabola
-    root: np.ndarray
-    mean: np.ndarray
-    target_mean: np.ndarray
-    target_spread: np.ndarray
-    loss: Loss
-    centred: bool
-
-    @classmethod
-    def nothing(cls, found: Statistics, loss: Loss, *, centred: bool) -> Seen:
-        """Return what is kept of no rows, in the coordinates of the first ones."""
-        n_outputs, p = len(found.target_mean), len(found.mean)
-        square = found.target_square / found.weight
-        n_parabolas = 1 if loss.quadratic else n_outputs
-        return cls(
-            weight=0.0,
-            n_rows=0,
-            parabola=Parabola(
-                np.zeros((n_parabolas, p + 1, p + 1)),
-                np.zeros((n_outputs, p + 1)),
-                np.zeros(n_outputs),
-            ),
-            root=np.zeros(n_outputs),
-            mean=found.mean * float(centred),
-            target_mean=found.target_mean * float(centred),
-            target_spread=np.sqrt(square if centred else square + found.target_mean**2),
-            loss=loss,
-            centred=centred,
-        )
-
-    def and_more(
-        self, weight: float, n_rows: int, parabola: Parabola, root: np.ndarray | float = 0.0
-    ) -> Seen:
-        """Return what is kept when more rows have been seen."""
-        return replace(
-            self,
-            weight=self.weight + weight,
-            n_rows=self.n_rows + n_rows,
-            parabola=self.parabola + parabola,
-            root=self.root + root,
-        )
 
 
 def suits(n_features: int, n_outputs: int, loss: Loss) -> bool:
