@@ -37,6 +37,7 @@ ROOMS = (
     "preprocessing",
     "compose",
     "metrics",
+    "inspection",
     "model_selection",
     "display",
 )
