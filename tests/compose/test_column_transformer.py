@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import GridSearchCV
@@ -303,6 +304,25 @@ def test_reads_of_a_pipeline_with_a_ridge(counted):
     columns = distributed(ColumnTransformer(COLUMNS["filled"]))
     make_pipeline(columns, DistributedGDRegressor()).fit(lazy, lazy["count"].astype(float))
     assert reads() <= 3
+
+
+def test_texts_by_hashing_without_a_pass_of_their_own(counted):
+    lazy, reads = counted
+    words = FRAME["wind"] + FRAME["wind"] + " wind"
+    lazy = lazy.assign(text=lazy["wind"] + lazy["wind"] + " wind")
+    theirs = ColumnTransformer(
+        [("t", HashingVectorizer(n_features=64), "text"), ("n", MinMaxScaler(), ["count"])],
+        sparse_threshold=1.0,
+    )
+    mine = distributed(theirs)
+    result = mine.fit_transform(lazy)
+    assert reads() == 1
+    assert sp.issparse(result._meta)
+    want = theirs.fit_transform(FRAME.assign(text=words))
+    np.testing.assert_allclose(gathered(result), dense(want))
+    target = (FRAME["wind"] == "E").astype(int).to_numpy()
+    model = make_pipeline(mine, DistributedLinearSVC()).fit(lazy, target)
+    assert model.score(lazy, target) == 1.0
 
 
 def test_searches_reach_the_parameters():
