@@ -10,7 +10,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from dask_dml.input.chunks import check_non_negative
-from dask_dml.input.containers import check_columns, check_kind, is_sparse
+from dask_dml.input.containers import check_columns, check_kind, is_sparse, to_numbers
 from dask_dml.input.sparse_format import check_sparse
 
 
@@ -59,10 +59,15 @@ def check_in_memory(
     try:
         checked = validate_data(estimator, X, y, reset=reset, **accepted)
     except (TypeError, ValueError) as error:
-        if frame and any(sign in str(error) for sign in ("could not convert", "float()")):
+        if not any(sign in str(error) for sign in ("could not convert", "float()")):
+            raise
+        if frame:
             # Only now, because numbers held as objects or strings are as welcome as elsewhere.
             check_columns(X.columns, X.dtypes, objects=False)
-        raise
+        name = "X" if getattr(X, "dtype", np.dtype(object)).kind in "OSU" else "y"
+        raise type(error)(
+            f"{error} (in {name}; every value has to be a number: encode or drop the others)"
+        ) from error
     if isinstance(checked, tuple):
         return checked[0], _float_targets(checked[1])
     return checked
@@ -158,8 +163,6 @@ def check_container(values: Any, name: str) -> None:
 def _float_targets(y: Any) -> np.ndarray:
     if is_sparse(y):
         y = y.toarray()
-    if y.dtype.kind in "mM":
-        raise ValueError(f"y has dtype {y.dtype}; convert it to numbers first.")
     if y.dtype in (np.float32, np.float64):
         return y
-    return y.astype(np.float64)
+    return to_numbers(y, np.dtype(np.float64), "y", "")

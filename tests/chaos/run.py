@@ -50,7 +50,7 @@ from tests.chaos.data import (
 
 N_WORKERS = 3
 #: Seconds after which a fit counts as hanging, and what a round may take.
-PATIENCE, ROUND_TIMEOUT = 150.0, "40s"
+PATIENCE, ROUND_TIMEOUT = 300.0, "120s"
 
 SHARDS = {"n_shards": 4}
 FITS = {

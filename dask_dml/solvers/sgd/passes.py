@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dask_dml.blocks import Block, Shard
+from dask_dml.input.chunks import describe_nonfinite, describe_overflow
 from dask_dml.kernels import csr, dense, sgd_csr, sgd_dense
 from dask_dml.kernels.rows import DUAL
 from dask_dml.kernels.sgd_rows import PLAIN
@@ -28,6 +29,12 @@ def survey(shard: Shard, units: np.ndarray | None) -> Survey:
     """Return means, spreads, tails and products with the targets of a shard's columns."""
     unit = 1.0 if units is None else float(units[shard.number])
     shifts = _shifts(shard)
+    if not (np.isfinite(shifts.dense).all() and np.isfinite(shifts.sparse).all()):
+        # They come from the first rows of any block.
+        raise ValueError(
+            describe_nonfinite(shard)
+            or describe_overflow(shard.blocks[0], "divide the largest columns by a constant first.")
+        )
     return passes.sum_parts([_block_survey(block, unit, shifts) for block in shard.blocks])
 
 
