@@ -69,7 +69,8 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         ``"newton"`` gathers a Hessian per pass and handles every loss and penalty; ``"lbfgs"``
         (smooth penalties) and ``"accelerated"`` (any penalty) need no matrix and so suit many
         columns; ``"gd"`` is plain gradient descent, see `learning_rate`.  ``"auto"`` takes the
-        first that fits: statistics or newton up to 2000 columns, else lbfgs or accelerated.
+        first that fits: statistics or newton up to 2000 columns, else lbfgs or accelerated; and
+        hands over to another where that makes no more progress.
     learning_rate : {"auto", "backtracking", "constant", "invscaling", "adaptive"}, \
             default="auto"
         Step length of ``solver="gd"``: the inverse of the gradient's Lipschitz constant, taken
@@ -123,7 +124,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     duality_gap_ : float
         Relative duality gap reached, the largest among the outputs; infinite where there is none.
     solver_ : str
-        The solver that was used.
+        The solver that was used; of several, the one that the coefficients are from.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -140,8 +141,9 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     methods: second moments merged after Chan, Golub and LeVeque (1983); TSQR after Demmel et al.
     (2012) where the moments lose too many digits; proximal Newton after Lee, Sun and Saunders
     (2014); L-BFGS after Liu and Nocedal (1989); FISTA (Beck and Teboulle, 2009) with adaptive
-    restart (O'Donoghue and Candes, 2015); smoothing of kinks after Madsen and Nielsen (1993);
-    quantile regression after Koenker and Bassett (1978).
+    restart (O'Donoghue and Candes, 2015); smoothing of kinks after Madsen and Nielsen (1993),
+    with multipliers after Rockafellar (1976); quantile regression after Koenker and Bassett
+    (1978).
 
     Examples
     --------

@@ -12,6 +12,7 @@ from scipy.linalg.blas import dsyrk
 
 from dask_dml.kernels.rows import (
     MARGIN,
+    NO_MULTIPLIERS,
     SCALE,
     WIDTH,
     exact,
@@ -103,7 +104,10 @@ def _active_rows(tile, curvature, active):
     return n_active
 
 
-def gradient_tiles(block, weight, unit, point, gradient, sums, hessian=None):
+def gradient_tiles(
+    block, weight, unit, point, gradient, sums, hessian=None,
+    multipliers=NO_MULTIPLIERS, duals=NO_MULTIPLIERS,
+):  # fmt: skip
     """Add loss sums, gradients and, if asked, Hessians of several problems, tile by tile.
 
     Parameters
@@ -123,6 +127,8 @@ def gradient_tiles(block, weight, unit, point, gradient, sums, hessian=None):
     hessian : ndarray of shape (n_problems, n_features + 1, n_features + 1), optional
         Added to (lower triangle in C order): curvature-weighted products of the rows
         ``(x - mean, 1)``.
+    multipliers, duals : ndarray of shape (n_problems, n_rows), optional
+        What moves smoothed losses, and where the slopes go; see `rows.shifted_loss_sums`.
     """
     X, n_problems = block.X, len(point.coef)
     n, p = X.shape
@@ -140,7 +146,7 @@ def gradient_tiles(block, weight, unit, point, gradient, sums, hessian=None):
         for c in range(n_problems):
             slopes_of_tile(
                 F, block.y, start, weight, unit, point.column, point.target_mean, c,
-                point.parameters, sums, bend,
+                point.parameters, sums, bend, multipliers, duals,
             )  # fmt: skip
             if hessian is not None:
                 rows = active[: _active_rows(tile, bend, active)]

@@ -30,8 +30,8 @@ from dask_dml.objective.losses import Loss
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.rounding import not_negative
 from dask_dml.passes import evaluate as passes
-from dask_dml.passes.partials import Moments
-from dask_dml.rounds.base import Rounds
+from dask_dml.passes.partials import LossSums, Moments
+from dask_dml.rounds.base import Rounds, regaining
 
 #: A column counts as offset where its mean exceeds its spread by this factor: the sums that are
 #: corrected for the mean afterwards lose about as many digits as this number has.
@@ -58,12 +58,15 @@ class Query:
         Smoothing width; that of the loss itself where it is larger.
     hessian : bool, default=False
         Whether the Hessian is wanted, too.
+    advance : bool, default=False
+        Whether the slopes at the last point become the multipliers, where there are any.
     """
 
     coef: np.ndarray
     intercept: float
     width: float = 0.0
     hessian: bool = False
+    advance: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,8 @@ class Objective:
         Factor on the weights of each shard (``aggregation="uniform"``).
     columns : ndarray of shape (n_occurring,) or None
         The columns of X that the frame and all coefficients are about; None for all.
+    multipliers : bool, default=False
+        Whether rows keep multipliers, which move the smoothed losses to where they meet the loss.
     """
 
     def __init__(
@@ -223,8 +228,10 @@ class Objective:
         fit_intercept: bool,
         units: np.ndarray | None = None,
         columns: np.ndarray | None = None,
+        multipliers: bool = False,
     ) -> None:
         self.columns = columns
+        self.multipliers = multipliers
         self.rounds = rounds
         self.problems = tuple(problems)
         self.frame = frame
@@ -253,11 +260,14 @@ class Objective:
             units=self.units,
             hessian=hessian,
             columns=self.columns,
+            numbers=tuple(numbers),
+            advance=tuple(query.advance for query in asked),
         )
-        total = self.rounds.map_reduce(passes.loss_sums, point)
+        total = self._sums(point)
         answers = {}
         for position, number in enumerate(numbers):
-            bend = total.hessian[position] / self.frame.weight if hessian else None
+            found = total.hessian
+            bend = None if found is None else found[position] / self.frame.weight
             # A diverging solver gets to hear of it by an objective that is not finite.
             with np.errstate(over="ignore", invalid="ignore"):
                 answers[number] = self._evaluation(
@@ -268,6 +278,15 @@ class Objective:
                     bend,
                 )
         return answers
+
+    def _sums(self, point: passes.Point) -> LossSums:
+        if not self.multipliers:
+            return self.rounds.map_reduce(passes.loss_sums, point)
+        return regaining(
+            self.rounds,
+            lambda: self.rounds.update(passes.shifted_loss_sums, point),
+            lambda: None,
+        )
 
     def _evaluation(
         self,

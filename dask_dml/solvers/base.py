@@ -195,6 +195,10 @@ def progress(
     return f"round {n_rounds}: objective {sum(objectives):.10g}, {left}"
 
 
+#: Multipliers that leave more than this share of the price of smoothing have the width go down.
+_SLOW = 0.7
+
+
 class Continuation:
     """Takes the smoothing width down as the smoothed problem gets solved.
 
@@ -206,11 +210,18 @@ class Continuation:
         First width.
     factor : float, default=0.2
         What the width is multiplied by.
+    multipliers : bool, default=False
+        Whether the rows' multipliers take the price of smoothing down; the width then follows
+        only where they are slow.
     """
 
-    def __init__(self, target: float, start: float, factor: float = 0.2) -> None:
+    def __init__(
+        self, target: float, start: float, factor: float = 0.2, *, multipliers: bool = False
+    ) -> None:
         self.target = target
         self.factor = factor
+        self.multipliers = multipliers
+        self._slack = math.inf
         self.width = max(target, start) if np.isfinite(target) else target
         self._least = 1e-13 * self.width
 
@@ -221,8 +232,13 @@ class Continuation:
 
     def narrow(self, left: float, slack: float) -> bool:
         """Take the width down if what is left to gain is less than what the width costs."""
-        if self.done or left > slack:
+        if self.done or left > slack or (self.multipliers and slack <= 0.0):
             return False
+        if self.multipliers:
+            slow = slack > _SLOW * self._slack
+            self._slack = slack
+            if not slow:
+                return True
         self.width = max(self.target, self.factor * self.width)
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from dask_dml.solvers.gd import GDStep
 from dask_dml.solvers.lbfgs import LBFGSStep
 from dask_dml.solvers.least_norm import shortest
 from dask_dml.solvers.newton import NewtonStep
+from dask_dml.solvers.portfolio import hand_over, successors
 
 #: Columns up to which second moments are gathered: beyond, n_features**2 of work per row costs
 #: more than the passes that it saves.
@@ -154,9 +156,7 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     """
     solver = choose_solver(task.solver, task.loss, task.penalty, task.n_features, task.n_outputs)
     units = _units(rounds) if task.uniform else None
-    first = rounds.map_reduce(
-        passes.statistics if _needs_products(solver, task) else passes.moments, units
-    )
+    first = _moments(rounds, solver, task, units)
     if not first.weight > 0.0:
         raise ValueError(
             "The sample weights sum to zero: there is nothing to fit. Give at least one row a "
@@ -164,15 +164,63 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         )
     whole = task
     task, first, columns = _without_unused(task, first)
-    centred = task.fit_intercept and solver != "gd"
-    frame = Frame.of(first, centred=centred)
+    frame = Frame.of(first, centred=task.fit_intercept and solver != "gd")
+    following: list[str] = []
+    if task.solver == "auto" and columns is None:  # matrices are of all columns
+        n_rows = sum(rounds.shard_rows)
+        following = successors(solver, task.loss, task.penalty, n_rows, whole.n_features)
+
+    def attempt(solver: str, limits: Limits, before: Sequence[Outcome] | None) -> list[Outcome]:
+        known, further = first, replace(task, limits=limits)
+        if before is not None:
+            further = _from(further, frame, before)
+            if _needs_products(solver, task):
+                known = _moments(rounds, solver, task, units)
+        objective = _objective(rounds, further, frame, units, columns, solver)
+        return _run(solver, further, objective, known)
+
+    solver, outcomes = hand_over(solver, following, task.limits, attempt)
+    objective = _objective(rounds, task, frame, units, columns, solver)
+    return _solution(solver, objective, whole, outcomes)
+
+
+def _moments(rounds: Rounds, solver: str, task: Task, units: np.ndarray | None) -> Moments:
+    products = _needs_products(solver, task)
+    return rounds.map_reduce(passes.statistics if products else passes.moments, units)
+
+
+def _from(task: Task, frame: Frame, outcomes: Sequence[Outcome]) -> Task:
+    """Return the task that begins where another solver has ended."""
+    coef = np.array([outcome.coef for outcome in outcomes])
+    raw = [frame.raw_intercept(c, o.coef, o.intercept) for c, o in enumerate(outcomes)]
+    return replace(task, coef=coef, intercept=np.array(raw))
+
+
+def _objective(
+    rounds: Rounds,
+    task: Task,
+    frame: Frame,
+    units: np.ndarray | None,
+    columns: np.ndarray | None,
+    solver: str,
+) -> Objective:
     problems = [Problem(c, task.loss, task.penalty) for c in range(task.n_outputs)]
-    objective = Objective(
-        rounds, problems, frame, fit_intercept=task.fit_intercept, units=units, columns=columns
+    return Objective(
+        rounds,
+        problems,
+        frame,
+        fit_intercept=task.fit_intercept,
+        units=units,
+        columns=columns,
+        multipliers=_has_multipliers(solver, task.loss),
     )
+
+
+def _run(solver: str, task: Task, objective: Objective, first: Moments) -> list[Outcome]:
+    rounds = objective.rounds
     if solver == "statistics":
         assert isinstance(first, Statistics)
-        quadratic = statistics.Quadratic.of(first, centred=centred)
+        quadratic = statistics.Quadratic.of(first, centred=task.fit_intercept)
         starts = np.zeros((task.n_outputs, task.n_features)) if task.coef is None else task.coef
         outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits)
         if task.limits.report is not None:
@@ -190,7 +238,7 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         )
         if task.loss.quadratic and not task.penalty:
             outcomes = shortest(rounds, objective, first, outcomes, task.limits)
-    return _solution(solver, objective, whole, outcomes)
+    return outcomes
 
 
 def _without_unused(task: Task, first: Moments) -> tuple[Task, Moments, np.ndarray | None]:
@@ -204,6 +252,11 @@ def _without_unused(task: Task, first: Moments) -> tuple[Task, Moments, np.ndarr
         return task, first, None
     coef = None if task.coef is None else task.coef[:, used]
     return replace(task, coef=coef, n_features=len(used)), first.take(used), used
+
+
+def _has_multipliers(solver: str, loss: Loss) -> bool:
+    """Whether rows keep multipliers: where the loss has a kink that is to be smoothed."""
+    return solver == "newton" and loss.bounded_slope and loss.width == 0.0
 
 
 def _needs_products(solver: str, task: Task) -> bool:
@@ -270,6 +323,7 @@ def _newton_steps(task: Task, objective: Objective, first: Moments) -> list[Step
                 width,
                 fit_intercept=task.fit_intercept,
                 deadline=task.limits.deadline,
+                multipliers=objective.multipliers,
             )
         )
     return steps

@@ -4,7 +4,10 @@ J. D. Lee, Y. Sun and M. A. Saunders, *Proximal Newton-type methods for minimizi
 functions*, SIAM Journal on Optimization 24 (2014).  A pass returns gradient and Hessian; the
 quadratic model with its penalty is minimised exactly on the driver.  Where few rows bend the
 loss, the Hessian is damped by the second moments of X (Levenberg and Marquardt), which have
-full rank and the same units.  Losses with a kink, or nearly one, are solved by smoothing:
+full rank and the same units.  Losses with a kink, or nearly one, are solved by smoothing, a kink
+with multipliers that the rows keep (R. T. Rockafellar, *Augmented Lagrangians and applications
+of the proximal point algorithm in convex programming*, Mathematics of Operations Research 1,
+1976):
 K. Madsen and H. B. Nielsen, *A finite smoothing algorithm for linear L1 estimation*, SIAM
 Journal on Optimization 3 (1993).
 """
@@ -12,6 +15,7 @@ Journal on Optimization 3 (1993).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -46,6 +50,8 @@ class NewtonStep:
         Whether the intercept is free.
     deadline : float, default=inf
         `time.monotonic` value after which models are no longer minimised to the end.
+    multipliers : bool, default=False
+        Whether the objective keeps multipliers.
     """
 
     def __init__(
@@ -58,10 +64,11 @@ class NewtonStep:
         *,
         fit_intercept: bool,
         deadline: float = math.inf,
+        multipliers: bool = False,
     ) -> None:
         self.problem = problem
         self.deadline = deadline
-        self.continuation = Continuation(problem.loss.width, width)
+        self.continuation = Continuation(problem.loss.width, width, multipliers=multipliers)
         self.query = Query(coef, intercept, self.continuation.width, hessian=True)
         self.current: Evaluation
         self.n_iter = 0
@@ -171,6 +178,7 @@ class NewtonStep:
         if left <= 0.0:
             self._length = 0.0
         self._try()
+        self.query = replace(self.query, advance=self.continuation.multipliers)
         return True
 
     def _try(self) -> None:
