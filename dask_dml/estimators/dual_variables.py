@@ -29,7 +29,8 @@ class DualVariablesMixin:
     duality_gap_: float
     _duals: Duals | None
     loss: str
-    _interior: bool
+    solver: str
+    solver_: str
     n_shards: Any
     n_jobs: int | None
     _task: Callable[..., Any]
@@ -62,7 +63,7 @@ class DualVariablesMixin:
             If the input is invalid, or y has a class that was not there at the fit.
         """
         check_is_fitted(self)
-        if self._duals is None and (self.loss == "hinge" or self._interior):
+        if self._duals is None and (self.loss == "hinge" or self.solver_ == "newton"):
             return self._found_again(X, y, sample_weight)
         if self._duals is None:
             return self._refined(X, y, sample_weight).dual_coef(X, y, sample_weight)
@@ -83,7 +84,11 @@ class DualVariablesMixin:
                     f"({self.classes_.tolist()}); hand over the data of the fit."
                 )
             task = self._task(chunks.n_features, found, np.inf, {})
-            task = replace(task, solver="newton" if self._interior else "dual")
+            limits = task.limits
+            if self.solver_ == "newton" and self.solver == "auto":
+                # Another solver may have had a part in the bound: this one's is to be no worse.
+                limits = replace(limits, tol=max(0.1 * self.duality_gap_, 1e-10))
+            task = replace(task, solver=self.solver_, limits=limits)
             with self._driver_threads(chunks.n_features):
                 pieces = find_duals(rounds, task)
         return joined_duals(chunks, pieces)

@@ -355,8 +355,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         longest = max(len(outcome.curve) for outcome in outcomes)
         curves = [o.curve + o.curve[-1:] * (longest - len(o.curve)) for o in outcomes]
         self.loss_curve_ = [float(sum(values)) for values in zip(*curves, strict=True)]
-        self._interior = bool(solution.interior)
-        self._duals = None if self._interior else solution.duals
+        self._duals = None if solution.interior else solution.duals
         if not self.converged_:
             remedy = "Increase max_iter (or max_time), scale the columns, or take a smaller C"
             if self.solver_ == "dual":
