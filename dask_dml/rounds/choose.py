@@ -195,11 +195,12 @@ def _measured(chunks: Chunks, room: float, client: Client | None, n_threads: int
 
 
 def _tell_of_streaming(nbytes: float, room: float, client: Client | None) -> None:
-    where = "this process" if client is None else "the workers"
+    where = "This process" if client is None else "The workers"
+    size = "more than that" if math.isnan(nbytes) else f"about {megabytes(nbytes)}"
     tell(
         logging.WARNING,
         "streaming",
-        f"X takes about {megabytes(nbytes)}, and {where} may hold {megabytes(room)} of it: it is "
+        f"{where} may hold {megabytes(room)} of X, which takes {size}: it is "
         "read anew in every pass (engine_ is 'streaming'), which takes longer. Use more or larger "
         "workers, or float32, to keep it in memory.",
         client,

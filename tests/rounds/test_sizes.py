@@ -93,7 +93,8 @@ def test_what_does_not_fit_is_streamed(client, monkeypatch, caplog, make, memory
     np.testing.assert_allclose(model.coef_, np.arange(N_FEATURES), atol=1e-6)
     told = [record.getMessage() for record in caplog.records if record.name == "dask_dml"]
     if engine == "streaming":
-        assert "MiB, and the workers may hold" in told[0]
+        assert told[0].startswith("The workers may hold ")
+        assert "MiB of X, which takes about " in told[0]
     else:
         assert not told
 
@@ -106,6 +107,15 @@ def test_sparse_chunks_under_a_dense_meta_are_held_in_this_process(monkeypatch):
         assert DistributedGDRegressor().fit(csr(), targets()).engine_ == "memory"
         rows = da.from_array(X, chunks=(100, -1))
         assert DistributedGDRegressor().fit(rows, targets()).engine_ == "streaming"
+
+
+def test_what_turns_out_not_to_fit_into_this_process_is_streamed(monkeypatch, caplog):
+    """Without a cluster nothing is looked at first: fetching finds out."""
+    monkeypatch.setattr(choose, "LOCAL_SHARE", 1e-9)
+    with dask.config.set(scheduler="threads"), caplog.at_level(logging.WARNING, "dask_dml"):
+        assert DistributedGDRegressor().fit(frame(), targets()).engine_ == "streaming"
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "dask_dml"]
+    assert line.startswith("This process may hold 0 MiB of X, which takes more than that")
 
 
 def test_memory_that_processes_take_for_themselves_holds_no_data():
