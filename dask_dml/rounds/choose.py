@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Share of the cluster's memory that X may take: Dask begins to spill at 60 %.
 CLUSTER_SHARE = 0.6
 
+#: Bytes that a worker takes for itself once a fit has loaded its libraries and kernels.
+LIBRARIES = 256 * 2**20
+
 #: Share of this machine's free memory that X may take.
 LOCAL_SHARE = 0.5
 
@@ -144,7 +147,7 @@ def count_threads(n_jobs: int | None) -> int:
 def cluster_memory(client: Client) -> float:
     """Return the memory of all workers for data, in bytes; infinite where it is not limited.
 
-    What a worker's process takes for itself (some 200 MB with all libraries loaded) is none.
+    What a worker's process takes for itself is none.
     """
     workers = worker_info(client).values()
     # An adaptive cluster may have no worker yet.
@@ -156,7 +159,7 @@ def cluster_memory(client: Client) -> float:
 def _memory_for_data(worker: Mapping[str, Any]) -> float:
     metrics = worker["metrics"]
     itself = metrics.get("memory", 0) - metrics.get("managed_bytes", 0)
-    return float(max(worker["memory_limit"] - max(itself, 0), 0))
+    return float(max(worker["memory_limit"] - max(itself, LIBRARIES), 0))
 
 
 def _fits(chunks: Chunks, room: float) -> bool:

@@ -119,8 +119,11 @@ def test_what_turns_out_not_to_fit_into_this_process_is_streamed(monkeypatch, ca
 
 
 def test_memory_that_processes_take_for_themselves_holds_no_data():
-    worker = {"memory_limit": 1000, "metrics": {"memory": 500, "managed_bytes": 200}}
-    assert choose._memory_for_data(worker) == 700
-    worker["metrics"]["memory"] = 5000
+    """As much as they take now, or will once they have loaded what a fit needs."""
+    worker = {"memory_limit": 2**30, "metrics": {"memory": 700 * 2**20, "managed_bytes": 2**28}}
+    assert choose._memory_for_data(worker) == 2**30 - 700 * 2**20 + 2**28
+    worker["metrics"]["memory"] = 2**31
     assert choose._memory_for_data(worker) == 0
-    assert choose._memory_for_data({"memory_limit": 1000, "metrics": {}}) == 1000
+    worker["metrics"]["memory"] = 2**28
+    assert choose._memory_for_data(worker) == 2**30 - choose.LIBRARIES
+    assert choose._memory_for_data({"memory_limit": 2**30, "metrics": {}}) == 3 * 2**28
