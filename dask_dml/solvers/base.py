@@ -196,7 +196,7 @@ def progress(
 
 
 #: Multipliers that leave more than this share of the price of smoothing have the width go down.
-_SLOW = 0.7
+_SLOW = 0.3
 
 
 class Continuation:
