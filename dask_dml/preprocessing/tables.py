@@ -155,14 +155,6 @@ def _value(dtype: Any) -> Any:
     return 1 if pd.api.types.is_numeric_dtype(dtype) else "a"
 
 
-def is_sparse_frame(table: Table) -> bool:
-    """Whether all columns of a frame are sparse ones."""
-    import pandas as pd
-
-    kinds = table.dtypes if is_frame(table) and table.ndim == 2 else []
-    return len(kinds) > 0 and all(isinstance(kind, pd.SparseDtype) for kind in kinds)
-
-
 def number_dtype(like: Table) -> np.dtype:
     """Return the dtype in which scikit-learn holds a table's numbers: float32 if all are."""
     kinds = list(like.dtypes) if is_frame(like) and like.ndim == 2 else [like.dtype]
