@@ -36,7 +36,7 @@ CORRECTIONS = 2
 
 #: Steps of another method after which to ask whether the gap falls, how many of the last tell, and
 #: how many more are too many; larger gaps are as good as none, and smaller ones are rounding.
-MIN_STEPS, LOOK_BACK, STEPS_LEFT, HUGE, ROUNDING = 10, 6, 15, 1e30, 1e-14
+MIN_STEPS, LOOK_BACK, STEPS_LEFT, HUGE, ROUNDING = 14, 6, 15, 1e30, 1e-14
 
 
 def falls_slowly(gaps: list[float], tol: float) -> bool:
