@@ -85,9 +85,11 @@ class DualVariablesMixin:
                 )
             task = self._task(chunks.n_features, found, np.inf, {})
             limits = task.limits
-            if self.solver_ == "newton" and self.solver == "auto":
+            if self.solver == "auto":
                 # Another solver may have had a part in the bound: this one's is to be no worse.
-                limits = replace(limits, tol=max(0.1 * self.duality_gap_, 1e-10))
+                newton = self.solver_ == "newton"
+                tol = max(0.1 * self.duality_gap_, 1e-10) if newton else self.duality_gap_
+                limits = replace(limits, tol=min(limits.tol, tol))
             task = replace(task, solver=self.solver_, limits=limits)
             with self._driver_threads(chunks.n_features):
                 pieces = find_duals(rounds, task)

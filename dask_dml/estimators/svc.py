@@ -79,9 +79,10 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         ``"newton"`` gathers gradients and Hessians (or, where columns are many, their products
         with vectors); ``"dual"`` lets every node find the support vectors among its own rows
         and exchanges their effect on the coefficients.  ``"auto"`` is ``"newton"`` for the squared
-        hinge, an L1 penalty and a free intercept.  For the hinge it begins with ``"dual"`` where X
+        hinge and an L1 penalty.  For the hinge it begins with ``"dual"`` where X
         has at most 200,000 entries, at most 10 rows for each column, or more than 2000 columns,
-        otherwise with ``"newton"``; where one gets on slowly, it hands over to the other.
+        otherwise (and with a free intercept) with ``"newton"``; where one gets on slowly, it hands
+        over to the other.
     n_shards : int, "blocks" or None, default=None
         Number of nodes; ``"blocks"`` makes each non-empty chunk one, None makes one per worker
         thread (or thread of this process).

@@ -169,10 +169,11 @@ def choose_solver(task: Task) -> str:
             raise ValueError(
                 "solver='dual' needs penalty='l2'; use solver='auto' or 'newton' with penalty='l1'."
             )
-        if np.isinf(task.scaling):
+        if np.isinf(task.scaling) and not _bears_free_intercept(task):
             raise ValueError(
                 "solver='dual' moves dual variables one by one, which the constraint of an "
-                "unpenalised intercept does not allow; use solver='newton' with "
+                "unpenalised intercept allows with the hinge and up to "
+                f"{MAX_COLUMNS} columns (or rows) only; use solver='newton' with "
                 "intercept_scaling=None."
             )
         return "dual"
@@ -180,16 +181,24 @@ def choose_solver(task: Task) -> str:
 
 
 def _may_hand_over(task: Task) -> bool:
-    """Return whether solvers may take turns: where a small set of rows decides."""
-    penalised = not task.l1 and np.isfinite(task.scaling)
-    return task.solver == "auto" and penalised and not task.squared
+    """Return whether solvers may take turns: those that the dual solver is good at."""
+    bears = np.isfinite(task.scaling) or _bears_free_intercept(task)
+    return task.solver == "auto" and bears and not task.l1 and not task.squared
+
+
+def _bears_free_intercept(task: Task) -> bool:
+    """Return whether the dual solver keeps the classes' sums the same: where it solves exactly."""
+    return not task.squared and min(task.n_features, float(task.rows.sum())) <= MAX_COLUMNS
 
 
 def _is_for_dual(task: Task) -> bool:
-    """Return whether Newton's steps get short, or many: thousands of rows end up at the kink."""
+    """Return whether Newton's steps get short, or many: thousands of rows end up at the kink.
+
+    A free intercept costs the dual solver a round or two more.
+    """
     n_rows, n_columns = float(task.rows.sum()), task.n_features
-    few = n_rows * n_columns <= DUAL_ENTRIES or n_rows <= DUAL_ROWS * n_columns
-    return few or n_columns > MAX_COLUMNS
+    few = n_rows <= max(DUAL_ENTRIES / n_columns, DUAL_ROWS * n_columns)
+    return bool(np.isfinite(task.scaling)) and (few or n_columns > MAX_COLUMNS)
 
 
 def solve(rounds: Rounds, task: Task) -> Solution:
@@ -248,8 +257,8 @@ def _joined(
         parameters=np.array([problem.parameters(AT_MARGIN) for problem in batch]),
     )
     n_support = rounds.map_reduce(count_support, (duals, task.labels)).astype(np.intp)
-    last = turns.taken[-1][0]
-    return Solution(coef, intercept, last, turns.outcomes, n_support, None, turns.taken)
+    name = turns.taken[-1][0]
+    return Solution(coef, intercept, name, turns.outcomes, n_support, None, turns.taken)
 
 
 def find_duals(rounds: Rounds, task: Task) -> DualPieces:
@@ -278,7 +287,7 @@ def find_duals(rounds: Rounds, task: Task) -> DualPieces:
 
         return regaining(rounds, solved, lambda: None)
     _, pieces = _dual_outcomes(rounds, task, batch, columns, dual_values, labels)
-    return pieces
+    return pieces.balanced() if np.isinf(task.scaling) else pieces
 
 
 def _prepared(rounds: Rounds, task: Task) -> tuple[Task, list[MarginProblem], Columns]:
@@ -387,8 +396,7 @@ def _dual_loop(
     """Return the objective and the steps; the loop takes any that suit each other."""
     if task.squared:
         assert squares is not None
-        n_rows = sum(rounds.shard_rows)
-        shape = plan_dual(batch, task.weight * squares, task.weight, n_rows)
+        shape = plan_dual(batch, task.weight * squares, task.weight, sum(rounds.shard_rows))
         objective = DualObjective(rounds, batch, shape, task.seed, columns=used)
         return objective, [DualStep(problem, shape) for problem in batch]
     limit = rows_to_merge(rounds.shard_rows, task.n_features, task.entries, len(batch))
@@ -405,11 +413,11 @@ def _solve_newton(
     start: Start | None = None,
     patience: int | None = None,
 ) -> Solution:
-    narrow = task.n_features <= MAX_COLUMNS
-    objective: Any = MarginObjective(rounds, batch, columns.used, remember=narrow)
+    objective: Any = MarginObjective(
+        rounds, batch, columns.used, remember=task.n_features <= MAX_COLUMNS
+    )
     begin = _start(rounds, task, batch, columns) if start is None else _from(start)
-    n_rows = sum(rounds.shard_rows)
-    n_dense = int(DENSE_COLUMNS / np.sqrt(len(batch)))
+    n_rows, n_dense = sum(rounds.shard_rows), int(DENSE_COLUMNS / np.sqrt(len(batch)))
     steps: list[Any] = [
         SvmNewtonStep(
             problem, w, float(b), width, task.limits.tol, n_rows, columns.squares, n_dense

@@ -62,6 +62,33 @@ def test_every_engine_tells_the_truth(chunked, engine, sparse, loss):
     assert model.objective_ <= best.objective_ * (1.0 + model.duality_gap_ + 1e-8)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_free_intercept(chunked, engine, n_classes):
+    """No penalty of it, and none of what stands in for it, shows in the objective or the bound."""
+    X, _ = table()
+    X = X + 30.0
+    y = np.digitize(X[:, 0] + X[:, 1], [58.0, 61.0][: n_classes - 1]).astype(float)
+    kind = {"loss": "hinge", "C": 0.02, "intercept_scaling": None, "tol": 1e-6}
+    best = DistributedLinearSVC(**kind | {"solver": "newton", "tol": 1e-9}).fit(X, y)
+    model = DistributedLinearSVC(solver="dual", **kind).fit(*chunked(engine, X, y))
+    assert model.converged_
+    assert model.objective_ == pytest.approx(primal(model, X, y).sum(), rel=1e-12)
+    assert model.objective_ == pytest.approx(best.objective_, rel=2e-6)
+    assert best.objective_ * (1.0 - 1e-8) <= model.objective_
+    if engine == "memory":
+        assert certify(model, X, y) <= 1e-6
+
+
+@pytest.mark.parametrize("kind", [{"loss": "squared_hinge"}, {"loss": "hinge"}])
+def test_where_an_intercept_may_not_be_free(kind):
+    X = sp.random_array((2100, 2200), density=0.01, rng=np.random.default_rng(0), format="csr")
+    y = np.arange(2100) % 2
+    model = DistributedLinearSVC(solver="dual", intercept_scaling=None, **kind)
+    with pytest.raises(ValueError, match="use solver='newton'"):
+        model.fit(X, y)
+
+
 def test_chunks_of_a_shard_that_are_mixed_up_are_noticed(chunked, monkeypatch):
     """What comes back for a chunk are its own rows' dual variables, or an error."""
     monkeypatch.setattr(active_set_pass, "part_of", lambda shard: (shard.number, 0))
@@ -133,6 +160,11 @@ def test_dual_with_weights_of_twelve_decades(C, standardised):
     assert model.converged_
     assert model.n_iter_ <= 15
     assert model.objective_ == pytest.approx(primal(model, X, y, weight).sum(), rel=1e-9)
+    free = DistributedLinearSVC(loss="hinge", C=C, solver="dual", intercept_scaling=None)
+    free.fit(X, y, weight)
+    assert free.converged_
+    assert free.n_iter_ <= 15
+    assert certify(free, X, y, weight) <= 1e-4
 
 
 @pytest.mark.parametrize("factor", [2.0**-14, 1e-4, 1e4])

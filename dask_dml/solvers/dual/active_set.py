@@ -50,6 +50,8 @@ ROWS_PER_COLUMN, MOST_ROWS, MOST_WIDE_ROWS = 4, 32768, 8192
 SHARE = 0.25
 #: A problem is given up where so many rounds in a row have not closed the gap by this share.
 PATIENCE, PROGRESS = 60, 0.1
+#: Least value of the column of a free intercept, and share of the bound that its penalty takes.
+FREE_SCALING, FREE_SHARE = 100.0, 1e-10
 #: Relative precision of the driver's maximum, and relative to the gap.
 PRECISION, OF_GAP = 1e-5, 1e-2
 
@@ -228,7 +230,7 @@ class MergeObjective:
             numbers=tuple(numbers),
             label=np.array([problem.label for problem in chosen]),
             cost=np.array([problem.cost for problem in chosen]),
-            scaling=chosen[0].scaling,
+            scaling=_on_nodes(chosen[0]),
             coef=np.array([query.coef for query in asked]),
             intercept=np.array([query.intercept for query in asked]),
             share=np.array([query.share for query in asked]),
@@ -249,9 +251,32 @@ class MergeObjective:
         problem = self.problems[number]
         objective = found.target + problem.penalty_value(query.coef, query.intercept)
         bound = found.alpha - problem.penalty_value(found.effect[:-1], float(found.effect[-1]))
+        if problem.free:
+            bound = _balanced(found)
         terms = found.mass * float(np.sqrt(found.effect @ found.effect))
         gap = certified_gap(objective, bound, terms) / bound if bound > 0.0 else np.inf
         return MergeEvaluation(query, objective, bound, gap, 0.0, terms, found)
+
+
+def _on_nodes(problem: MarginProblem) -> float:
+    """Return the value of the intercept's column with which nodes work."""
+    return FREE_SCALING if problem.free else problem.scaling
+
+
+def _inverse_square(scaling: float) -> float:
+    return scaling**-2.0 if scaling > 0.0 else 0.0
+
+
+def _balanced(found: MergeSums) -> float:
+    """Return a bound of the dual objective after the heavier class has been made as heavy.
+
+    Its dual variables change by no more than a share, and their sum over the rows by no more than
+    that share of the sum of their lengths.
+    """
+    apart = abs(float(found.effect[-1])) / FREE_SCALING**2
+    share = min(2.0 * apart / found.alpha, 1.0) if found.alpha > 0.0 else 0.0
+    length = float(np.sqrt(found.effect[:-1] @ found.effect[:-1])) + share * found.mass
+    return found.alpha - apart - 0.5 * length**2
 
 
 class MergeStep:
@@ -324,11 +349,26 @@ class MergeStep:
             quota = unsure + 0.5 * rest * (rows / rows.sum() + unsure / max(wanted, 1.0))
         return dict(zip(counts, map(int, np.ceil(quota)), strict=True))
 
+    def _scaling(self, e: MergeEvaluation) -> float:
+        """Return the value of the intercept's column.
+
+        A free intercept is penalised so little that neither the penalty nor what balancing the
+        classes costs shows in the gap.
+        """
+        if not self.problem.free:
+            return self.problem.scaling
+        found, b = e.found, abs(e.query.intercept)
+        least = FREE_SHARE * max(e.bound, 1e-3 * e.objective, 1e-300)
+        length = float(np.sqrt(found.effect[:-1] @ found.effect[:-1]))
+        price = 1.0 + 2.0 * length * found.mass / found.alpha if found.alpha > 0.0 else 1.0
+        return float(np.sqrt(max(FREE_SCALING**2, b * max(b, price) / least)))
+
     def _merged(self, e: MergeEvaluation) -> MergeQuery:
         """Return the point with the largest dual objective that can be reached."""
         found, rows = e.found, e.found.rows
-        scaling = self.problem.scaling
-        unit = 1.0 / scaling if scaling > 0.0 else 0.0
+        scaling = self._scaling(e)
+        # From what the nodes' column amounts to, as an intercept, to the coefficient of this one.
+        unit = scaling * _inverse_square(_on_nodes(self.problem))
         box = Box(
             X=rows.X.astype(np.float64),
             sign=rows.sign,

@@ -434,6 +434,20 @@ class DualPieces:
     def __add__(self, other: DualPieces) -> DualPieces:
         return DualPieces(self.of + other.of)
 
+    def balanced(self) -> DualPieces:
+        """Return them with those of the heavier class scaled down, so that they sum to zero."""
+        sides = sum(
+            np.stack([np.maximum(values, 0.0), np.maximum(-values, 0.0)]).sum(axis=1)
+            for *_, values in self.of
+        )
+        share = np.divide(sides.min(axis=0), sides, out=np.zeros_like(sides), where=sides > 0.0)
+        return DualPieces(
+            tuple(
+                (*at, np.where(values > 0.0, share[0], share[1]) * values)
+                for *at, values in self.of
+            )
+        )
+
 
 def dual_values(
     shard: Shard, state: MergeState, labels: np.ndarray
