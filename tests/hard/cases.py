@@ -111,8 +111,6 @@ def solvers(case: Case) -> tuple[str, ...]:
     if case.estimator == "svc":
         dual = case.penalty == "l2" and case.intercept != "free"
         return ("newton", "dual") if dual else ("newton",)
-    if case.estimator == "sgd":
-        return ("svrg",)
     found = ["accelerated"]
     # Matrices of as many columns as hashed text has do not fit.
     if case.table not in ("text", "clickbait"):
@@ -149,25 +147,24 @@ def _pairs(values: dict[str, str]) -> list[tuple]:
 
 
 def fits(estimator: str, names: tuple[str, ...], seed: int) -> Iterator[Case]:
-    """Yield cases without end: each problem on each engine, half by ``"auto"``.
+    """Yield cases without end: each problem by ``"auto"`` and by the solvers that allow it.
 
-    One of the others is asked for a tolerance that leaves only rounding: its result shows what
-    the rest have missed.
+    The engines take turns.  One fit is asked for a tolerance that leaves little but rounding: its
+    result shows what the rest have missed.
     """
     rng = np.random.default_rng([seed, 7])
     for problem in design(estimator, names, seed):
-        known = solvers(problem)
-        engines = rng.permutation(ENGINES)
-        named = rng.permutation(known)
-        tight = [s for s in named if s not in ("gd", "accelerated")]
+        turns = itertools.cycle(str(engine) for engine in rng.permutation(ENGINES))
+        named = [str(solver) for solver in rng.permutation(solvers(problem))]
         if estimator == "sgd":
-            yield replace(problem, engine=str(engines[0]))
-            yield replace(problem, engine=str(engines[1]))
-            # The optimum is that of the full-gradient estimator.
-            yield replace(problem, estimator="gd", solver="auto", tol="1e-9")
+            yield replace(problem, engine=next(turns))
+            yield replace(problem, engine=next(turns))
+            # The optimum is that of the estimator that takes full gradients.
+            yield replace(problem, estimator="gd", tol="1e-9")
             continue
-        for engine in engines[:2]:
-            yield replace(problem, engine=str(engine))
-        yield replace(problem, engine=str(engines[2]), solver=str(named[0]))
-        last = str(tight[-1]) if tight else "auto"
-        yield replace(problem, engine=str(engines[3]), solver=last, tol="1e-8")
+        for _ in range(4 if estimator == "svc" else 3):
+            yield replace(problem, engine=next(turns))
+        for solver in named:
+            yield replace(problem, engine=next(turns), solver=solver)
+        tight = [solver for solver in named if solver not in ("gd", "accelerated")]
+        yield replace(problem, engine=next(turns), solver=(*tight, "auto")[0], tol="1e-8")

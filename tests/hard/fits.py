@@ -21,9 +21,6 @@ from dask_dml import DistributedGDRegressor, DistributedLinearSVC, DistributedSG
 from tests.hard import truth
 from tests.hard.cases import Case
 
-#: Seconds that an estimator is given; more where it reads the table in every round.
-MAX_TIME = {"numpy": 5.0, "dask": 5.0, "cluster": 5.0, "streaming": 15.0}
-
 _THRESHOLDS = {
     f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause", "terminate")
 }
@@ -78,7 +75,7 @@ class Engines:
 def chunked(X: Any, *others: np.ndarray | None) -> list[Any]:
     """Cut rows into chunks of different sizes, one of them empty."""
     n = X.shape[0]
-    ends = np.unique((n * np.linspace(0.0, 1.0, 9 if n > 500 else 4) ** 1.2).astype(int))
+    ends = np.unique((n * np.linspace(0.0, 1.0, 6 if n > 500 else 4) ** 1.2).astype(int))
     ends = np.concatenate([ends[:1], ends[:2], ends[2:]]) if n > 20 else ends
     sizes = tuple(int(size) for size in np.diff(ends))
     parts = [
@@ -118,7 +115,7 @@ def estimator(case: Case, problem: truth.Truth, max_time: float | None) -> Any:
     return DistributedGDRegressor(solver=case.solver, **known)
 
 
-def fit(case: Case, engines: Engines, *, limited: bool = True) -> dict[str, Any]:
+def fit(case: Case, engines: Engines, max_time: float | None = None) -> dict[str, Any]:
     """Return what a fit reached and reported, as numbers and words.
 
     Parameters
@@ -127,18 +124,18 @@ def fit(case: Case, engines: Engines, *, limited: bool = True) -> dict[str, Any]
         What to fit.
     engines : Engines
         Where.
-    limited : bool, default=True
-        Whether the estimator gets a `max_time`; what is compiled on the way counts.
+    max_time : float or None, default=None
+        What the estimator is given; what is compiled on the way counts.
     """
     problem = truth.make(case)
     table = problem.table
     y = table.labels if case.estimator == "svc" else table.y
     weight = truth.sample_weight(case, len(y))
-    model = estimator(case, problem, MAX_TIME[case.engine] if limited else None)
+    model = estimator(case, problem, max_time)
     data = (table.X, y, weight)
     if case.engine != "numpy":
         data = tuple(chunked(*data))
-    result: dict[str, Any] = {"case": str(case)}
+    result: dict[str, Any] = {"case": str(case), "max_time": max_time}
     with warnings.catch_warnings(record=True) as caught, engines.use(case.engine):
         warnings.simplefilter("always")
         began, cpu = time.perf_counter(), time.process_time()

@@ -17,7 +17,7 @@ from tests.hard.cases import Case
 from tests.hard.truth import Truth, make, objective, strengths
 
 #: Entries and rows of X beyond which no programme is solved.
-MAX_ENTRIES, MAX_ROWS = 200_000, 6000
+MAX_ENTRIES, MAX_ROWS = 150_000, 6000
 
 #: Curvature and slope of a loss's excess over its flat part; Huber's has one of each.
 _CURVATURE = {"squared_hinge": 2.0, "squared_epsilon_insensitive": 2.0, "squared_error": 1.0,

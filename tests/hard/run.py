@@ -24,7 +24,7 @@ from tests.hard import cases, tables, verdicts
 from tests.hard.cases import Case
 
 #: Seconds after which a process that has not answered is ended.
-PATIENCE = {"fit": 30.0, "liblinear": 10.0, "programme": 15.0}
+PATIENCE = {"fit": 25.0, "liblinear": 10.0, "programme": 15.0}
 
 
 def _serve(pipe: Any) -> None:
@@ -36,9 +36,9 @@ def _serve(pipe: Any) -> None:
         kind, line, more = asked
         case = Case.parse(line)
         answers: dict[str, Callable[[], Any]] = {
-            "fit": lambda case=case: fits.fit(case, engines),
+            "fit": lambda case=case, seconds=more: fits.fit(case, engines, seconds),
             "liblinear": lambda case=case, tol=more: truth.liblinear(case, (tol,)),
-            "programme": lambda case=case: programme.optimum(case, 3.0),
+            "programme": lambda case=case: programme.optimum(case, 2.0),
         }
         try:
             pipe.send((answers[kind](), None))
@@ -108,9 +108,9 @@ def _warm_up(helper: Helper, case: Case) -> None:
             first = replace(case, table=table, scaling="raw", objective=f"{loss} l2",
                             strength="1e-2", intercept="1" if svc else "free", weights="none",
                             epsilon="0", engine="numpy", solver="auto", tol="default")  # fmt: skip
-            helper.ask("fit", first, patience=300.0)
+            helper.ask("fit", first, 60.0, patience=300.0)
     for engine in ("cluster", "streaming"):
-        helper.ask("fit", replace(first, table="tiny", engine=engine), patience=300.0)
+        helper.ask("fit", replace(first, table="tiny", engine=engine), 60.0, patience=300.0)
 
 
 class Suite:
@@ -120,9 +120,12 @@ class Suite:
     ----------
     cache : Path or None
         File of references that earlier runs have found, which is read and extended.
+    max_time : float, default=10.0
+        Seconds that every fit is given.
     """
 
-    def __init__(self, cache: Path | None = None) -> None:
+    def __init__(self, cache: Path | None = None, max_time: float = 10.0) -> None:
+        self._max_time = max_time
         self.results: list[dict] = []
         self.references: dict[str, dict] = {}
         self._cache = cache
@@ -146,10 +149,9 @@ class Suite:
         return result
 
     def _fit(self, case: Case) -> dict:
-        result = self._fits.ask("fit", case)
-        if result is None:
-            result = {"case": str(case), "hang": True, "seconds": PATIENCE["fit"]}
-        return result
+        patience = self._max_time + PATIENCE["fit"]
+        result = self._fits.ask("fit", case, self._max_time, patience)
+        return {"case": str(case), "hang": True} if result is None else result
 
     def judged(self, results: list[dict]) -> list[dict]:
         """Return results with their verdicts, as far as the best is known by now."""
@@ -162,7 +164,7 @@ class Suite:
             if not found:
                 break
             known["liblinear"] += found
-            if found[0]["seconds"] > 1.0:
+            if found[0]["seconds"] > 0.5:
                 break
         known["programme"] = self._truth.ask("programme", case)
         return known
@@ -205,15 +207,21 @@ def main() -> None:
     parser.add_argument("--case", action="append", help="a line of a report, to be fitted again")
     parser.add_argument("--cache", type=Path, default=None, help="file of references")
     parser.add_argument("--out", type=Path, default=None, help="file for results, line by line")
+    parser.add_argument("--max-time", type=float, default=10.0, help="seconds of a fit")
+    parser.add_argument("--judge", type=Path, nargs="+", help="files of results: fit nothing")
     parser.add_argument("--verbose", action="store_true", help="a line for every fit")
     asked = parser.parse_args()
-    if asked.case:
-        wanted: Any = [Case.parse(line) for line in asked.case]
+    if asked.judge:
+        wanted: Any = []
+    elif asked.case:
+        wanted = [Case.parse(line) for line in asked.case]
     else:
         names = tuple(asked.tables.split(",")) if asked.tables else tables.names()
         wanted = _turns(asked.only.split(","), names, asked.seed)
         wanted = islice(wanted, asked.skip, asked.skip + asked.fits)
-    suite = Suite(asked.cache)
+    suite = Suite(asked.cache, asked.max_time)
+    for file in asked.judge or ():
+        suite.results += [json.loads(line) for line in file.read_text().splitlines()]
     end = time.monotonic() + asked.seconds
     out = asked.out.open("a") if asked.out else None
     try:

@@ -126,6 +126,7 @@ def result(**changes):
     good = {
         "case": str(CASE), "values": [1.0001], "roundings": [1e-16], "floor": 0.0, "gap": 2e-4,
         "converged": True, "warned": False, "seconds": 0.01, "reported": 1.0001,
+        "max_time": 10.0,
     }  # fmt: skip
     return good | changes
 
@@ -160,7 +161,7 @@ def test_no_answer_and_errors_are_counted():
 def test_a_perfect_fit_is_measured_from_the_floor():
     case = str(Case("gd", "perfect", "raw", "squared_error none", "1e0"))
     near = {"case": case, "values": [1e-12], "roundings": [1e-20], "floor": 1e-8, "gap": np.inf,
-            "warned": False, "seconds": 0.0, "reported": None}  # fmt: skip
+            "warned": False, "seconds": 0.0, "reported": None, "max_time": None}  # fmt: skip
     assert verdicts.judge(near, np.array([0.0])) == set()
     assert verdicts.judge(near | {"values": [1e-10]}, np.array([0.0])) == {"silent"}
     # A gap counts relative to the floor, too: 1e-3 of it is less than what is missing.
@@ -173,12 +174,12 @@ def test_fits_on_every_engine(engine):
     engines = fits.Engines()
     try:
         case = Case("svc", "iris", "raw", "squared_hinge l2", "1e-1", "1", engine=engine)
-        found = fits.fit(case, engines, limited=False)
+        found = fits.fit(case, engines)
     finally:
         engines.close()
     best = np.array(programme.optimum(case))
     assert "error" not in found
-    assert verdicts.judge(found, best) <= {"late"}
+    assert verdicts.judge(found, best) == set()
     assert not found["other_warnings"]
 
 
@@ -193,5 +194,5 @@ def test_a_false_certificate_is_seen(monkeypatch):
             return self
 
     monkeypatch.setattr(fits, "DistributedLinearSVC", Boaster)
-    found = fits.fit(CASE, fits.Engines(), limited=False)
+    found = fits.fit(CASE, fits.Engines())
     assert "false" in verdicts.judge(found, np.array(programme.optimum(CASE)))

@@ -11,7 +11,6 @@ import numpy as np
 
 from tests.hard import tables
 from tests.hard.cases import Case
-from tests.hard.fits import MAX_TIME
 
 #: What may be wrong with a fit, gravest first.
 CLASSES = {
@@ -93,7 +92,7 @@ def judge(result: dict, best: np.ndarray | None, liblinear: list[dict] | None = 
         found.add("silent")
     if result["warned"] and not above <= POOR:
         found.add("poor")
-    if result["seconds"] > MAX_TIME[case.engine] + GRACE:
+    if result["max_time"] is not None and result["seconds"] > result["max_time"] + GRACE:
         found.add("late")
     # A stream is read anew in every round, which liblinear does not do at all.
     held = case.engine != "streaming"
