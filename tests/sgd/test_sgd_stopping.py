@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
@@ -114,11 +115,11 @@ def test_a_bound_above_the_objective_is_an_internal_error():
     problem = Problem(0, make_loss("squared_error", 0.1), ElasticNet(l2=1e-4))
     step = CorrectedStep(problem, np.zeros(3), 0.0, np.ones(3), 1e-8, np.zeros(2))
     nothing = np.zeros(3)
-    assert step._bounded(nothing, 1.0, nothing, 1.0, 0.25).relative_gap == pytest.approx(1 / 3)
+    assert step.bounded(nothing, 1.0, nothing, 1.0, 0.25).relative_gap == pytest.approx(1 / 3)
     # Bounds of earlier points serve later ones.
-    assert step._bounded(nothing, 0.8, nothing, 0.8, 0.7).relative_gap == pytest.approx(1 / 15)
+    assert step.bounded(nothing, 0.8, nothing, 0.8, 0.7).relative_gap == pytest.approx(1 / 15)
     with pytest.raises(RuntimeError, match=r"Internal error.*lower bound"):
-        step._bounded(nothing, 0.7, nothing, 0.7, 0.1)
+        step.bounded(nothing, 0.7, nothing, 0.7, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -181,3 +182,24 @@ def test_weights_have_no_scale(exponent, loss, penalty, n_shards, aggregation):
     np.testing.assert_allclose(model.coef_, expected[0], rtol=1e-6, atol=1e-9)
     assert (model.n_iter_, model.n_rounds_) == expected[1:3]
     np.testing.assert_allclose(model.loss_curve_, expected[3], rtol=1e-9)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_stuck_problems_are_finished_by_newtons_method(monkeypatch, sparse):
+    """Of eight rows few lie off the kink, which no averaged direction leads along."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(size=(8, 3))
+    Y = np.column_stack([3.0 * X[:, 0] + rng.standard_normal(8), 5.0 * rng.standard_normal(8)])
+    rows = sp.csr_array(X) if sparse else X
+    model = DistributedSGDRegressor(
+        loss="epsilon_insensitive", epsilon=0.0, fit_intercept=False, random_state=0, n_shards=4
+    )
+    model.fit(rows, Y)
+    assert model.converged_
+    exact = DistributedGDRegressor(
+        loss="epsilon_insensitive", epsilon=0.0, fit_intercept=False, tol=1e-6
+    ).fit(X, Y)
+    assert model.loss_curve_[-1] <= 1.001 * exact.loss_curve_[-1]
+    monkeypatch.setattr(svrg, "finish", lambda *_: None)
+    with pytest.warns(ConvergenceWarning, match="duality gap"):
+        model.fit(rows, Y)

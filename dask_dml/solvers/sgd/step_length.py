@@ -168,7 +168,7 @@ class CorrectedStep:
         """Take the answer to the query."""
         point = np.append(e.query.coef, e.query.intercept)
         gradient = np.append(e.gradient, e.intercept_gradient)
-        here = self._bounded(point, e.value, gradient, e.objective, e.gap)
+        here = self.bounded(point, e.value, gradient, e.objective, e.gap)
         if not self._known:
             self._accept(here, e)
         elif self.squares:
@@ -221,7 +221,7 @@ class CorrectedStep:
             # So little is left that rounding of what it was computed from may be more.
             self._known, self.query = False, self._ask(a.point + move)
 
-    def _bounded(
+    def bounded(
         self, point: np.ndarray, value: float, gradient: np.ndarray, objective: float, gap: float
     ) -> Anchor:
         """Return a point with the gap to the best lower bound so far.
@@ -252,7 +252,7 @@ class CorrectedStep:
         # by s costs (1 - s)**2 times half their mean square.
         gap = 0.5 * mean**2 + (1.0 - scale) ** 2 * value
         gap += penalty.fenchel_gap(point[:-1], scale * shifted)
-        self.anchor = self._bounded(point, value, gradient, objective, gap)
+        self.anchor = self.bounded(point, value, gradient, objective, gap)
         self._first_value = max(self._first_value, value)
         self._known, self.query = True, None
 

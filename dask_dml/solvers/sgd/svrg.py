@@ -19,6 +19,7 @@ import numpy as np
 
 from dask_dml.kernels.sgd_rows import CONSTANT, CORRECTED, CORRECTED_SQUARES, ETA0, PLAIN
 from dask_dml.objective.problem import Frame, Objective, Problem, Query
+from dask_dml.solvers.sgd.finish import finish
 from dask_dml.solvers.sgd.local_steps import Visit, Wants
 from dask_dml.solvers.sgd.node_cache import Ground
 from dask_dml.solvers.sgd.partials import Models, Survey
@@ -104,6 +105,7 @@ class _Corrected:
         task, nodes = self.task, self.nodes
         active = dict(enumerate(self.steps))
         watch = {c: GapWatch(task, step.floor) for c, step in active.items()}
+        stuck: dict[int, CorrectedStep] = {}
         solution = SGDSolution(np.zeros((0, 0)), np.zeros(0))
         scores = Patience(task.tol, task.n_iter_no_change)
         if not late(task):
@@ -136,10 +138,15 @@ class _Corrected:
                 hopeless = task.split is None and watch[c].hopeless
                 if step.converged or step.stalled or hopeless:
                     del active[c]
+                if c not in active and not step.converged:
+                    stuck[c] = step
             if task.split is not None and self._score_stops(solution, scores, taken):
                 for step in active.values():
                     step.converged = True
                 break
+        if stuck:
+            finish(self.nodes, task, self.objective, stuck)
+            solution.curve.append(self._total())
         return self._finish(solution)
 
     def _score_stops(self, solution: SGDSolution, scores: Patience, taken: int) -> bool:
