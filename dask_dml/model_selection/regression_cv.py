@@ -93,6 +93,11 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
         Passes of that fit that needed the statistics or the data.
     n_rounds_ : int
         Passes over the data of the whole search, one of which only counts rows.
+    engine_ : {"memory", "cluster", "streaming"}
+        Where the rows were: in this process, on the workers of a cluster, or, as they fitted into
+        neither, read anew in every pass.
+    n_recoveries_ : int
+        Losses of workers that the search survived.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -210,7 +215,7 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
                     one_standard_error=self.selection == "1se",
                     tol=self.tol,
                 )
-                self.n_rounds_ = rounds.n_rounds
+                self._set_rounds(rounds)
             self._set_found(found, chunks.multi_output)
         return self
 

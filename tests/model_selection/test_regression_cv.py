@@ -163,6 +163,7 @@ def test_a_stream_gives_the_numbers_of_this_process(client, monkeypatch):
     expected = DistributedGDRegressorCV(penalty="l1", alphas=6, cv=cv).fit(X, Y)
     found = clone(expected).fit(da.from_array(X, chunks=(17, P)), da.from_array(Y, chunks=17))
     assert opened
+    assert found.engine_ == "streaming"
     np.testing.assert_allclose(found.mse_path_, expected.mse_path_, rtol=1e-9)
     np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-9)
 
