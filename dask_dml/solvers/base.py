@@ -162,6 +162,11 @@ def _met(step: Step, penalty: ElasticNet, tol: float) -> bool:
 
 def _outcome(step: Step, met: bool, curve: list[float]) -> Outcome:
     e = step.current
+    if not (np.isfinite(e.query.coef).all() and np.isfinite(e.query.intercept)):
+        raise RuntimeError(
+            "internal error: a solver ended at coefficients that are not finite; please report it "
+            "with the data's shape and the parameters"
+        )
     return Outcome(
         coef=e.query.coef,
         intercept=e.query.intercept,

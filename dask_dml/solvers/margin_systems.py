@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.linalg
 
+from dask_dml.blocks import Matrix
 from dask_dml.objective.margins import MarginEvaluation, MarginProblem
 from dask_dml.passes.products import WindowRows
 from dask_dml.solvers.quadratic import solve_smooth, symmetric
@@ -42,6 +43,8 @@ def step_by_rows(
     if narrower > 1.0:
         pull = bend * rows.residual
         slope -= (narrower - 1.0) * np.append(X.T @ pull, intercept * pull.sum())
+    if intercept > 0.0 and ridge[-1] == 0.0:
+        return _free_intercept_step(slope, ridge[:-1], X, narrower * bend)
     if intercept == 0.0:
         slope[-1], ridge[-1] = 0.0, 1.0
     step = -slope / ridge
@@ -53,6 +56,29 @@ def step_by_rows(
         right = X @ step[:-1] + intercept * step[-1]
         weights = solve_smooth(gram, right, 1.0 / (narrower * bend))
         step -= np.append(X.T @ weights, intercept * weights.sum()) / ridge
+    return step
+
+
+def _free_intercept_step(
+    slope: np.ndarray, ridge: np.ndarray, X: Matrix, bend: np.ndarray
+) -> np.ndarray:
+    """Return the step where nothing penalises the intercept.
+
+    The rows' multipliers ``v = D (X w + b)`` then add up to what cancels the intercept's slope,
+    which says what ``b`` is.
+    """
+    step = np.append(-slope[:-1] / ridge, 0.0)
+    if not len(bend):
+        # No curvature says how far to go: as far as the margin is wide.
+        step[-1] = -np.sign(slope[-1])
+        return step
+    scaled = X / np.sqrt(ridge)
+    gram = scaled @ scaled.T
+    gram = np.asarray(gram.toarray() if hasattr(gram, "toarray") else gram, np.float64)
+    right = np.column_stack([X @ step[:-1], np.ones(len(bend))])
+    weights, ones = solve_smooth(gram, right, 1.0 / bend).T
+    step[-1] = (-slope[-1] - weights.sum()) / ones.sum()
+    step[:-1] -= X.T @ (weights + step[-1] * ones) / ridge
     return step
 
 

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from certificate import certify
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +18,40 @@ from dask_dml.blocks import frozen
 from dask_dml.objective.margin_evaluation import MarginObjective
 from dask_dml.objective.margins import MarginProblem, MarginQuery
 from dask_dml.objective.penalties import ElasticNet
+from dask_dml.passes.products import WindowRows
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.solvers.margin_newton import SvmNewtonStep
+from dask_dml.solvers.margin_systems import step_by_rows
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("n_rows", [0, 4])
+def test_the_step_by_rows_solves_the_whole_system(sparse, n_rows):
+    rng = np.random.default_rng(0)
+    X, bend, slope = rng.normal(size=(n_rows, 7)), rng.uniform(1, 2, n_rows), rng.normal(size=8)
+    rows = WindowRows(sp.csr_array(X) if sparse else X, bend, np.zeros(n_rows))
+    for ridge in (0.5, 0.0):  # of the intercept
+        diagonal = np.append(rng.uniform(0.5, 2, 7), ridge)
+        step = step_by_rows(slope, diagonal, rows, 1.0, 1.0)
+        with_ones = np.column_stack([X, np.ones(n_rows)])
+        system = np.diag(diagonal) + with_ones.T @ (bend[:, None] * with_ones)
+        if not n_rows and not ridge:
+            # Nothing bends along the intercept: downhill is all that can be asked for.
+            system, slope_there = system[:-1, :-1], slope[:-1]
+            np.testing.assert_allclose(system @ step[:-1], -slope_there)
+            assert step[-1] * slope[-1] < 0.0
+        else:
+            np.testing.assert_allclose(system @ step, -slope, atol=1e-10)
+
+
+def test_a_free_intercept_on_fewer_rows_than_columns():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 2500))
+    y = rng.random(30) < 0.4
+    model = DistributedLinearSVC(loss="hinge", C=100.0, intercept_scaling=None).fit(X, y)
+    assert model.converged_
+    assert np.isfinite(model.coef_).all()
+    assert model.score(X, y) == 1.0
 
 
 def gaussian(n, p, seed=0):
