@@ -176,12 +176,13 @@ def test_it_plugs_into_scikit_learn(client):
 BOOLEAN = "an instance of 'bool' or an instance of 'numpy.bool'"
 BAD = [
     ("loss", "hinge", "a str among {'squared_error', 'huber', 'epsilon_insensitive', "
-                      "'squared_epsilon_insensitive'}"),
+                      "'squared_epsilon_insensitive', 'quantile'}"),
     ("penalty", "ridge", "a str among {'l2', 'l1', 'elasticnet'} or None"),
     ("alpha", -1.0, r"a float in the range [0.0, inf)"),
     ("alpha", "big", r"a float in the range [0.0, inf)"),
     ("l1_ratio", 1.5, "a float in the range [0.0, 1.0]"),
     ("epsilon", -0.1, "a float in the range [0.0, inf)"),
+    ("quantile", 1.0, "a float in the range (0.0, 1.0)"),
     ("fit_intercept", "yes", BOOLEAN),
     ("max_iter", 0, "an int in the range [1, inf)"),
     ("max_iter", 2.5, "an int in the range [1, inf)"),

@@ -32,6 +32,7 @@ def counts(rows):
     return {name: found[name] for name in verdicts.CLASSES}
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("estimator", ["svc"])
 def test_small_tables(engines, estimator):
     """On all engines, by all solvers; a named solver may give up, if it says so."""
