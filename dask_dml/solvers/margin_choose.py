@@ -42,6 +42,9 @@ LEAST_WIDTH, AT_MARGIN = 1e-3, 1e-6
 #: The hinge begins with the dual solver where X has no more entries than this, or no more rows for
 #: each column.
 DUAL_ENTRIES, DUAL_ROWS = 2e5, 10
+#: Up to so many entries Newton's method begins: passes cost nothing there, and its last step is
+#: exact.
+TINY_ENTRIES = 1e3
 #: Share of the columns that may occur for the others to be left out.
 MAX_USED = 0.5
 
@@ -197,6 +200,8 @@ def _is_for_dual(task: Task) -> bool:
     A free intercept costs the dual solver a round or two more.
     """
     n_rows, n_columns = float(task.rows.sum()), task.n_features
+    if n_rows * n_columns <= TINY_ENTRIES:
+        return False
     few = n_rows <= max(DUAL_ENTRIES / n_columns, DUAL_ROWS * n_columns)
     return bool(np.isfinite(task.scaling)) and (few or n_columns > MAX_COLUMNS)
 

@@ -1,7 +1,7 @@
 """scikit-learn's own conformance checks; those of more configurations are beside the solvers.
 
 The only exceptions are the two checks that weights are repetitions, where a fit draws rows at
-random; they are expected to fail strictly, so that one that passes is noticed.
+random: whether seven digits agree then depends on the table and the machine.
 """
 
 import warnings
@@ -90,8 +90,14 @@ def depends_on_the_rows_number(estimator):
     return {f"check_sample_weight_equivalence_on_{kind}_data": reason for kind in kinds}
 
 
-@parametrize_with_checks(RANDOM, expected_failed_checks=depends_on_the_rows_number)
+@parametrize_with_checks(RANDOM)
 def test_scikit_learns_checks_of_stochastic_fits(estimator, check):
+    excused = depends_on_the_rows_number(estimator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        check(estimator)
+        try:
+            check(estimator)
+        except AssertionError:
+            if check.func.__name__ not in excused:
+                raise
+            pytest.xfail(excused[check.func.__name__])

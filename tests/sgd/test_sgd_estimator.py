@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from dask_dml import DistributedSGDRegressor
 
 # Which rows are drawn depends on their number, so that weights are repetitions at the optimum
-# only, which some tens of passes come near to but do not reach to seven digits.
+# only.  Some tens of passes come near to it; whether to seven digits depends on the machine.
 STOCHASTIC = {
     "check_sample_weight_equivalence_on_dense_data": "a stochastic fit depends on the rows' number",
     "check_sample_weight_equivalence_on_sparse_data": "likewise",
@@ -27,12 +27,16 @@ STOCHASTIC = {
         DistributedSGDRegressor(loss="huber", penalty="elasticnet", n_jobs=1),
         DistributedSGDRegressor(variance_reduction=None, average=True, n_jobs=1),
         DistributedSGDRegressor(local_steps=3, batch_size=2, n_jobs=1),
-    ],
-    expected_failed_checks=lambda estimator: STOCHASTIC,
+    ]
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_scikit_learns_checks(estimator, check):
-    check(estimator)
+    try:
+        check(estimator)
+    except AssertionError:
+        if check.func.__name__ not in STOCHASTIC:
+            raise
+        pytest.xfail(STOCHASTIC[check.func.__name__])
 
 
 @pytest.fixture(scope="module")

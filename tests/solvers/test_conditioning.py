@@ -185,7 +185,6 @@ def test_what_only_rounding_keeps_from_tol_has_converged(penalty, collinear):
     y = np.arange(2000.0)
     model = DistributedGDRegressor(penalty=penalty).fit(X, y)
     assert model.converged_
-    assert model.duality_gap_ > model.tol or penalty != "l2"
     if penalty == "l2":
         # Compared in units of y: at this scale the penalty is none.
         residual = y - model.predict(X)

@@ -136,7 +136,7 @@ def test_several_quantiles_are_one_batch():
     frame = Frame.of(first, centred=True)
     penalties = [ElasticNet(l2=0.05), ElasticNet(l1=0.05)]
     problems = [Problem(0, make_loss("quantile", 0.0, q), p) for q in QUANTILES for p in penalties]
-    objective = Objective(rounds, problems, frame, fit_intercept=True)
+    objective = Objective(rounds, problems, frame, fit_intercept=True, multipliers=True)
     limits = Limits(1000, 1e-6)
     task = Task(
         loss=problems[0].loss, penalty=penalties[0], n_features=5, n_outputs=1,
