@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from dask_dml.blocks import Block
 from dask_dml.objective.margin_evaluation import MarginObjective
 from dask_dml.objective.margins import MarginProblem
 from dask_dml.objective.penalties import ElasticNet
-from dask_dml.passes.margins import column_squares, spread
+from dask_dml.passes.margins import column_squares
 from dask_dml.rounds.base import Rounds, regaining
 from dask_dml.solvers.base import Limits, Outcome, minimise
 from dask_dml.solvers.dual.active_set import MergeObjective, MergeStep, rows_to_merge
@@ -21,6 +22,7 @@ from dask_dml.solvers.dual.ascent_pass import count_dual_support, forget
 from dask_dml.solvers.dual.descent import DualObjective, DualStep, plan_dual
 from dask_dml.solvers.dual.support import Duals, count_support
 from dask_dml.solvers.interior_duals import InteriorValues, interior_values
+from dask_dml.solvers.margin_columns import Columns, occurring
 from dask_dml.solvers.margin_newton import (
     DENSE_COLUMNS,
     MAX_COLUMNS,
@@ -42,11 +44,8 @@ LEAST_WIDTH, AT_MARGIN = 1e-3, 1e-6
 #: The hinge begins with the dual solver where X has no more entries than this, or no more rows for
 #: each column.
 DUAL_ENTRIES, DUAL_ROWS = 2e5, 10
-#: Up to so many entries Newton's method begins: passes cost nothing there, and its last step is
-#: exact.
+#: Up to so many entries Newton's method begins, whose last step is exact.
 TINY_ENTRIES = 1e3
-#: Share of the columns that may occur for the others to be left out.
-MAX_USED = 0.5
 
 
 @dataclass(frozen=True)
@@ -300,44 +299,12 @@ def _prepared(rounds: Rounds, task: Task) -> tuple[Task, list[MarginProblem], Co
     squares = None
     if task.n_features > MAX_COLUMNS:
         squares = rounds.map_reduce(column_squares) / task.weight
-    task, columns = _without_unused(task, squares)
+    columns = occurring(squares, task.n_features, sparse=task.sparse)
+    if columns.used is not None:
+        # Those that do not occur would travel with every round.
+        coef = None if task.coef is None else task.coef[:, columns.used]
+        task = replace(task, coef=coef, n_features=len(columns.used))
     return task, batch, columns
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns that occur: hashed text has many that do not, which need not travel.
-
-    Attributes
-    ----------
-    used : ndarray of shape (n_used,) or None
-        The columns that solvers get to see; None for all.
-    squares : ndarray of shape (n_used,) or None
-        Their mean squares, where columns are many.
-    n_features : int
-        Number of all columns.
-    """
-
-    used: np.ndarray | None
-    squares: np.ndarray | None
-    n_features: int
-
-    def spread(self, coef: np.ndarray) -> np.ndarray:
-        """Return coefficients of all columns."""
-        return spread(coef, self.used, self.n_features)
-
-
-def _without_unused(task: Task, squares: np.ndarray | None) -> tuple[Task, Columns]:
-    columns = Columns(None, squares, task.n_features)
-    if squares is None or not task.sparse:
-        return task, columns
-    # They travel with every round.
-    used = np.flatnonzero(squares != 0.0).astype(np.int32)
-    if not 0 < len(used) <= MAX_USED * task.n_features:
-        return task, columns
-    coef = None if task.coef is None else task.coef[:, used]
-    columns = Columns(used, squares[used], task.n_features)
-    return replace(task, coef=coef, n_features=len(used)), columns
 
 
 def _solve_dual(
@@ -423,10 +390,9 @@ def _solve_newton(
     )
     begin = _start(rounds, task, batch, columns) if start is None else _from(start)
     n_rows, n_dense = sum(rounds.shard_rows), int(DENSE_COLUMNS / np.sqrt(len(batch)))
+    new = partial(SvmNewtonStep, squares=columns.squares, deadline=task.limits.deadline)
     steps: list[Any] = [
-        SvmNewtonStep(
-            problem, w, float(b), width, task.limits.tol, n_rows, columns.squares, n_dense
-        )
+        new(problem, w, float(b), width, task.limits.tol, n_rows, n_dense=n_dense)
         for problem, w, b, width in zip(batch, *begin, strict=True)
     ]
     outcomes = minimise(objective, watched(steps, task.limits.tol, patience), task.limits)
@@ -502,10 +468,9 @@ def _sample_start(
     smaller = [replace(p, cost=(factor * p.cost[0], factor * p.cost[1])) for p in batch]
     with task.open_local(blocks) as local:
         objective: Any = MarginObjective(local, smaller, columns.used)
-        steps: list[Any] = [
-            SvmNewtonStep(p, np.zeros(task.n_features), 0.0, FIRST_WIDTH, tol, n_rows)
-            for p in smaller
-        ]
+        new = partial(SvmNewtonStep, deadline=task.limits.deadline)
+        zero = np.zeros(task.n_features)
+        steps: list[Any] = [new(p, zero, 0.0, FIRST_WIDTH, tol, n_rows) for p in smaller]
         limits = replace(task.limits, tol=tol, report=None, max_iter=50)
         outcomes = minimise(objective, steps, limits)
     width = min(max(START_WIDTH * np.sqrt(noise), 1e-3), FIRST_WIDTH)

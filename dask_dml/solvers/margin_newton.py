@@ -94,6 +94,10 @@ class SvmNewtonStep:
         Mean squares of the columns, which conjugate gradients are preconditioned by.
     n_dense : int
         Columns for which the preconditioner is exact.
+    looks : bool, default=True
+        Whether to look at the loss along the whole step, which a pass does for half its price.
+    deadline : float, default=inf
+        `time.monotonic` value after which no further system of an L1 penalty is solved.
     """
 
     def __init__(
@@ -107,13 +111,13 @@ class SvmNewtonStep:
         squares: np.ndarray | None = None,
         n_dense: int = DENSE_COLUMNS,
         looks: bool = True,
+        deadline: float = np.inf,
     ) -> None:
         self._squares = np.zeros(len(coef)) if squares is None else squares
         self.n_rows, self.n_columns = n_rows, len(coef)
         self.problem = problem
-        self.tol = tol
-        self.n_iter = 0
-        self.stalled = False
+        self.tol, self._deadline = tol, deadline
+        self.n_iter, self.stalled = 0, False
         self.optimality = np.inf
         self.current: MarginEvaluation
         # The squared hinge has no kink: its only width is infinite.
@@ -123,7 +127,6 @@ class SvmNewtonStep:
         self._expected = np.inf
         self._best_gap, self._n_worse = np.inf, 0
         self._damping = 0.0
-        # Whether to look at the loss along the whole step, which a pass does for half its price.
         self._looks = looks
         self._metric: np.ndarray | None = None
         # The squared hinge bends alike at all points near the optimum.
@@ -337,7 +340,8 @@ class SvmNewtonStep:
         z = np.append(e.query.coef, e.query.intercept)
         linear = H @ z[at] - slope[at]
         move = np.zeros(p + 1)
-        move[at] = minimise_quadratic(H, linear, l1, np.zeros(len(at)), z[at]) - z[at]
+        found = minimise_quadratic(H, linear, l1, np.zeros(len(at)), z[at], self._deadline)
+        move[at] = found - z[at]
         return move
 
     def _direction_by_rows(self, e: MarginEvaluation, rows: WindowRows) -> np.ndarray:
