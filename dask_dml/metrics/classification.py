@@ -85,7 +85,9 @@ def _from_pairs(
         if found.frame is None:
             return metric([], [], **options)  # says what is wrong
         y_true, y_pred, sample_weight = found.arguments()
-    return metric(y_true, y_pred, sample_weight=sample_weight, **options)
+    result = metric(y_true, y_pred, sample_weight=sample_weight, **options)
+    # Older releases of scikit-learn return NumPy's numbers here and there.
+    return float(result) if isinstance(result, np.floating) else result
 
 
 def accuracy_score(
