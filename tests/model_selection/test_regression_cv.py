@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -24,6 +25,7 @@ from sklearn.model_selection import (
     TimeSeriesSplit,
 )
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.fixes import parse_version
 
 from dask_dml import DistributedGDRegressor, DistributedGDRegressorCV
 from dask_dml.model_selection import regularization_path
@@ -37,6 +39,9 @@ X = RNG.normal(size=(N, P)) * [1, 1, 5, 0.1, 1, 1] + [0, 3, 0, 0, -8, 0]
 Y = X @ [1.0, -2.0, 0.0, 5.0, 0.0, 0.3] + RNG.normal(size=N)
 WEIGHT = RNG.uniform(0.1, 3.0, N)
 SPARSE = np.where(RNG.random((N, P)) < 0.4, X, 0.0)
+
+#: How releases of scikit-learn name the number of alphas: the older ones take arrays only.
+NUMBER = "n_alphas" if parse_version(sklearn.__version__) < parse_version("1.7") else "alphas"
 
 SPLITTERS = [
     4,
@@ -53,7 +58,12 @@ SPLITTERS = [
 def test_elastic_net_equals_scikit_learns(cv, weight, fit_intercept):
     ratios = [0.2, 0.7, 1.0]
     theirs = ElasticNetCV(
-        l1_ratio=ratios, alphas=15, cv=cv, tol=1e-12, max_iter=100_000, fit_intercept=fit_intercept
+        l1_ratio=ratios,
+        cv=cv,
+        tol=1e-12,
+        max_iter=100_000,
+        fit_intercept=fit_intercept,
+        **{NUMBER: 15},
     ).fit(X, Y, sample_weight=weight)
     ours = DistributedGDRegressorCV(
         penalty="elasticnet", l1_ratio=ratios, alphas=15, cv=cv, fit_intercept=fit_intercept
@@ -66,7 +76,7 @@ def test_elastic_net_equals_scikit_learns(cv, weight, fit_intercept):
 
 
 def test_lasso_equals_scikit_learns():
-    theirs = LassoCV(alphas=25, cv=5, tol=1e-12, max_iter=100_000).fit(X, Y)
+    theirs = LassoCV(cv=5, tol=1e-12, max_iter=100_000, **{NUMBER: 25}).fit(X, Y)
     ours = DistributedGDRegressorCV(penalty="l1", alphas=25).fit(X, Y)
     np.testing.assert_allclose(ours.mse_path_, theirs.mse_path_, rtol=1e-8)
     np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-8)
