@@ -8,8 +8,8 @@ column at offset 1e9 keeps its digits.
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg.blas import dsyrk
 
+from dask_dml.kernels.blas import add_products
 from dask_dml.kernels.rows import (
     MARGIN,
     NO_MULTIPLIERS,
@@ -153,12 +153,6 @@ def gradient_tiles(
                 if len(rows):
                     add_products(rows, hessian[c])
         gradient += F @ tile
-
-
-def add_products(rows: np.ndarray, total: np.ndarray) -> None:
-    """Add ``rows.T @ rows`` to the lower triangle (in C order) of ``total``."""
-    # To BLAS a C-ordered array is the Fortran-ordered transpose: nothing is copied.
-    dsyrk(1.0, rows.T, beta=1.0, c=total.T, overwrite_c=1)
 
 
 @jit

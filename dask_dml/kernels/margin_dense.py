@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dml.kernels.dense import add_products, tile_rows
+from dask_dml.kernels.blas import add_products
+from dask_dml.kernels.dense import tile_rows
 from dask_dml.kernels.margin_rows import group_sums
 from dask_dml.kernels.rows import jit
 

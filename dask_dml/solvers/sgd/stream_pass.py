@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dask_dml.blocks import Block, Shard
-from dask_dml.kernels import csr, dense
+from dask_dml.kernels import csr
+from dask_dml.kernels.blas import add_products
 from dask_dml.kernels.rows import MARGIN, SCALE, WIDTH
 from dask_dml.passes import evaluate
 
@@ -158,7 +159,7 @@ def _add_rows(
             weighted = np.empty((len(bend), X.shape[1] + 1))
             weighted[:, -1] = np.sqrt(bend)
             weighted[:, :-1] = X * weighted[:, -1:]
-            dense.add_products(weighted, hessian[c])
+            add_products(weighted, hessian[c])
 
 
 def loss_and_slope(left: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
