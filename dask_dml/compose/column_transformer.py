@@ -11,11 +11,11 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import get_tags
 
 from dask_dml.input.containers import is_sparse
 from dask_dml.input.kinds import is_dask
 from dask_dml.preprocessing import tables
+from dask_dml.preprocessing.blockwise import rows_needed
 from dask_dml.preprocessing.family import DistributedTransformerMixin, unchanged_on_error
 from dask_dml.preprocessing.learning import (
     Chain,
@@ -24,6 +24,7 @@ from dask_dml.preprocessing.learning import (
     is_transformer,
     learn,
     learns,
+    needs_rows,
 )
 from dask_dml.preprocessing.tables import Columns, Table, take
 
@@ -370,26 +371,9 @@ def steps_of(transformer: Any, name: str) -> Iterator[Any]:
             if is_transformer(step):
                 yield from steps_of(step, name)
         return
-    if not (
-        learns(transformer)
-        or isinstance(transformer, FrozenEstimator)
-        or not get_tags(transformer).requires_fit
-    ):
-        raise TypeError(_not_in_chunks(type(transformer).__name__, name))
+    if not learns(transformer) and needs_rows(transformer):
+        raise TypeError(f"In the transformer {name!r}, {rows_needed(transformer)}")
     yield clone(transformer)
-
-
-def _not_in_chunks(kind: str, name: str) -> str:
-    from dask_dml import preprocessing
-
-    own = f"Distributed{kind}"
-    remedy = "fit it on a sample in memory, and hand it over in sklearn.frozen.FrozenEstimator"
-    if own in preprocessing.__all__:
-        remedy = f"take dask_dml.preprocessing.{own}"
-    return (
-        f"The transformer {name!r} holds a {kind}, which learns from all rows in memory; X is a "
-        f"Dask collection. Instead, {remedy}."
-    )
 
 
 def put_together(transformer: Any, fitted: Iterator[Any]) -> Any:

@@ -18,6 +18,12 @@ def is_frame(value: Any) -> bool:
     return module is not None and isinstance(value, module.DataFrame | module.Series)
 
 
+def is_bag(value: Any) -> bool:
+    """Whether a value is a Dask bag; never imports dask.bag."""
+    module = sys.modules.get("dask.bag")
+    return module is not None and isinstance(value, module.Bag)
+
+
 def is_array(value: Any) -> bool:
     """Whether a value is a dask array; never imports dask.array."""
     module = sys.modules.get("dask.array")

@@ -1,5 +1,6 @@
 """Transformers that learn where the rows are."""
 
+from dask_dml.preprocessing.blockwise import BlockwiseTransformer
 from dask_dml.preprocessing.encoders import DistributedOneHotEncoder, DistributedOrdinalEncoder
 from dask_dml.preprocessing.imputer import DistributedSimpleImputer
 from dask_dml.preprocessing.scaler import DistributedStandardScaler
@@ -10,6 +11,7 @@ from dask_dml.preprocessing.scalers import (
 )
 
 __all__ = [
+    "BlockwiseTransformer",
     "DistributedMaxAbsScaler",
     "DistributedMinMaxScaler",
     "DistributedOneHotEncoder",

@@ -10,7 +10,7 @@ import numpy as np
 from dask_dml.input.align import row_chunks
 from dask_dml.input.collections import check_reachable
 from dask_dml.input.containers import is_sparse, join_columns
-from dask_dml.input.kinds import is_array, is_frame
+from dask_dml.input.kinds import is_array, is_bag, is_frame
 from dask_dml.preprocessing import tables
 from dask_dml.preprocessing.learning import example_for, on_chunks
 from dask_dml.preprocessing.tables import Table
@@ -95,7 +95,7 @@ def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
     ----------
     estimator : transformer
         Fitted; its method takes tables in memory.
-    X : dask array, DataFrame or Series
+    X : dask array, DataFrame, Series or bag
         Rows.
     method : {"transform", "inverse_transform"}, default="transform"
         What is called with each chunk that has rows.
@@ -105,7 +105,9 @@ def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
     result : dask array or DataFrame
         What a row gives decides: frames give a DataFrame, arrays and CSR matrices an array.
     """
-    like = tables.settled(table_kind(X, type(estimator).__name__, vectors=True))
+    like = tables.OBJECTS
+    if not is_bag(X):
+        like = tables.settled(table_kind(X, type(estimator).__name__, vectors=True))
     # A copy keeps what has been learnt when the estimator is fitted again.
     estimator = on_chunks(estimator)
     if method == "transform":
@@ -117,6 +119,11 @@ def apply(estimator: Any, X: Any, method: str = "transform") -> Any:
 
 def _kind(row: Any) -> Any:
     """Return an empty table, of a row that a transformer has made."""
+    if getattr(row, "ndim", 2) != 2:
+        raise ValueError(
+            f"The transformer gives {row.ndim}-dimensional output (a {type(row).__name__}), where "
+            "a table is needed. Let it return a DataFrame, or an array of shape (n_samples, n)."
+        )
     if isinstance(row, np.ndarray) or is_sparse(row):
         # Dask knows CSR chunks only.
         return row[:0].copy() if isinstance(row, np.ndarray) else row.tocsr()[:0]
@@ -142,6 +149,11 @@ class _Step:
         if not table.shape[0]:
             return self._nothing(table)
         made = getattr(self.estimator, self.method)(table)
+        if made.shape[0] != table.shape[0]:
+            raise ValueError(
+                f"The transformer made {made.shape[0]} rows of {table.shape[0]} in a chunk. Rows "
+                "have to stay what they are, as y and the weights do; drop some of X and y before."
+            )
         return made.tocsr() if is_sparse(made) else made
 
     def _nothing(self, table: Any) -> Any:
@@ -155,6 +167,8 @@ class _Step:
 
 def _mapped(X: Any, step: _Step) -> Any:
     framed = hasattr(step.empty, "iloc")
+    if is_bag(X):
+        return _mapped_bag(X, step)
     if is_frame(X):
         # The index comes with the rows; of chunks without rows, from the empty table.
         meta = step.empty
@@ -169,6 +183,27 @@ def _mapped(X: Any, step: _Step) -> Any:
     import dask.dataframe as dd
 
     return dd.from_dask_array(made, columns=list(step.empty.columns))
+
+
+def _mapped_bag(X: Any, step: _Step) -> Any:
+    import dask.array as da
+    from dask.delayed import delayed
+
+    shipped, call = delayed(step, pure=True, traverse=False), delayed(_call_list, pure=True)
+    parts = [call(shipped, part) for part in X.to_delayed()]
+    if hasattr(step.empty, "iloc"):
+        import dask.dataframe as dd
+
+        return dd.from_delayed(parts, meta=step.empty, verify_meta=False)
+    shape, empty = (np.nan, step.empty.shape[1]), step.empty
+    return da.concatenate(
+        [da.from_delayed(part, shape, empty.dtype, meta=empty) for part in parts],
+        allow_unknown_chunksizes=True,
+    )
+
+
+def _call_list(step: _Step, items: Any) -> Any:
+    return step(tables.objects(list(items)))
 
 
 def _mapped_array(X: Any, step: _Step) -> Any:

@@ -18,7 +18,12 @@ from typing import Any, Protocol
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.kernel_approximation import RBFSampler, SkewedChi2Sampler
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import PolynomialFeatures
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+from sklearn.utils import get_tags
 
 from dask_dml.input.containers import is_sparse
 from dask_dml.preprocessing import tables
@@ -260,6 +265,27 @@ def learns(step: Any) -> bool:
     return hasattr(step, "learner")
 
 
+#: Transformers that learn no more than the number of columns, if their parameters are so.
+_FROM_SHAPE: dict[type, Callable[[Any], bool]] = {
+    PolynomialFeatures: lambda _: True,
+    SkewedChi2Sampler: lambda _: True,
+    RBFSampler: lambda step: step.gamma != "scale",
+    GaussianRandomProjection: lambda step: step.n_components != "auto",
+    SparseRandomProjection: lambda step: step.n_components != "auto",
+}
+
+
+def needs_rows(step: Any) -> bool:
+    """Whether a transformer, or a pipeline, has to be fitted to rows."""
+    if isinstance(step, Pipeline):
+        return any(needs_rows(part) for _, part in step.steps if is_transformer(part))
+    if hasattr(type(step), "needs_rows"):
+        return bool(step.needs_rows())
+    if isinstance(step, FrozenEstimator) or not get_tags(step).requires_fit:
+        return False
+    return not _FROM_SHAPE.get(type(step), lambda _: False)(step)
+
+
 def example_for(step: Any, like: Table) -> Table:
     """Return a table of one row that a fitted transformer, or pipeline, can transform."""
     if isinstance(step, Pipeline):
@@ -297,16 +323,20 @@ def on_chunks(step: Any) -> Any:
     It leaves alone what it is given, and starts no threads or processes in a task of Dask.
     """
     step = copy.copy(step)
-    if getattr(step, "copy", None) is False:
+    # Not getattr: a frozen estimator has all attributes of the one inside.
+    own = vars(step)
+    if own.get("copy") is False:
         step.copy = True
-    if getattr(step, "n_jobs", None) is not None:
+    if own.get("n_jobs") is not None:
         step.n_jobs = None
+    for name in ("transformer_", "estimator"):
+        if is_transformer(own.get(name)):
+            own[name] = on_chunks(own[name])
     for name in ("steps", "transformers_"):
-        if isinstance(getattr(step, name, None), list):
-            inner = [
-                (a, on_chunks(b) if is_transformer(b) else b, *c) for a, b, *c in vars(step)[name]
+        if isinstance(own.get(name), list):
+            own[name] = [
+                (a, on_chunks(b) if is_transformer(b) else b, *c) for a, b, *c in own[name]
             ]
-            setattr(step, name, inner)
     return step
 
 

@@ -18,6 +18,18 @@ Table: TypeAlias = Any  # pandas.DataFrame, numpy.ndarray or scipy.sparse CSR
 Columns: TypeAlias = "int | list[int] | None"  # one (as a vector), some, all
 
 
+#: The kind of a vector of anything, such as what a Dask bag holds.
+OBJECTS = np.empty(0, object)
+
+
+def objects(items: Sequence[Any]) -> np.ndarray:
+    """Return a vector of anything, lists and mappings as well."""
+    made = np.empty(len(items), object)
+    for number, item in enumerate(items):
+        made[number] = item
+    return made
+
+
 def is_frame(table: Table) -> bool:
     """Whether a table is a pandas DataFrame or Series."""
     return hasattr(table, "iloc")
@@ -70,6 +82,24 @@ def column(table: Table, number: int) -> Any:
     return table if table.ndim == 1 else table[:, number]
 
 
+def rows(table: Table, numbers: np.ndarray) -> Table:
+    """Return some rows of a table, given by number."""
+    return table.iloc[numbers] if is_frame(table) else table[numbers]
+
+
+def stacked(parts: Sequence[Table]) -> Table:
+    """Return the rows of some tables of one kind, one below the other."""
+    if is_frame(parts[0]):
+        import pandas as pd
+
+        return pd.concat(parts)
+    if is_sparse(parts[0]):
+        import scipy.sparse as sp
+
+        return sp.vstack(parts, format="csr")
+    return np.concatenate(parts)
+
+
 def width(table: Table) -> int:
     """Return the number of columns."""
     return 1 if table.ndim == 1 else int(table.shape[1])
@@ -103,7 +133,7 @@ def build(like: Table, values: Sequence[Sequence[Any]]) -> Table:
         return table
     made = np.empty((len(values[0]) if len(values) else 1, len(values)), object)
     for number, some in enumerate(values):
-        made[:, number] = list(some)
+        made[:, number] = objects(list(some))
     # Other lengths than those of the empty table's strings may come.
     made = made.astype(like.dtype.kind if like.dtype.kind in "US" else like.dtype)
     if is_sparse(like):
