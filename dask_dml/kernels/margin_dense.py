@@ -50,13 +50,13 @@ def single(
                 for j in range(p):
                     f += row[j] * w[j]
             F[0, k] = f + b
+            if margins.shape[0] > 0:
+                margins[begin + k] = F[0, k]
             if norms.shape[0] > 0:
                 square = 1.0
                 for j in range(p):
                     square += row[j] * row[j]
                 norms[begin + k] = np.sqrt(square)
-        if margins.shape[0] > 0:
-            margins[begin : begin + size] = F[0, :size]
         bend = bends[:, begin - start : begin - start + size] if bends.shape[1] > 0 else bends
         group_sums(
             F[:, :size], Z[:, :size], y, begin, weight, label, cost, parameters, grid,

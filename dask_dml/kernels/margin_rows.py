@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dml.kernels.rows import jit
+from dask_dml.kernels.rows import inline, jit
 
 #: Columns of the array of loss parameters, one row per problem.
 SHIFT, WIDTH, SCALE, SQUARED = range(4)
@@ -32,7 +32,7 @@ VIOLATION, BENT = 10, 11
 N_SUMS = 12
 
 
-@jit
+@inline
 def labels_of_rows(y, start, weight, label, cost, sign, costs):
     """Write the labels of some rows and what a violation costs, for one problem.
 
@@ -59,7 +59,7 @@ def labels_of_rows(y, start, weight, label, cost, sign, costs):
         costs[i] = s * (cost[1] if positive else cost[0])
 
 
-@jit
+@inline
 def bends_of_rows(f, sign, cost, parameters, bend):
     """Write the curvatures ``cost * phi''(t)`` of some rows."""
     shift, width, scale = parameters[SHIFT], parameters[WIDTH], parameters[SCALE]
@@ -69,7 +69,7 @@ def bends_of_rows(f, sign, cost, parameters, bend):
         bend[i] = scale * cost[i] if inner else 0.0
 
 
-@jit
+@inline
 def margin_sums(f, sign, cost, parameters, sums, bend):
     """Add the loss sums of some rows of one problem; replace ``f`` by ``alpha * y``.
 
@@ -122,7 +122,7 @@ def margin_sums(f, sign, cost, parameters, sums, bend):
     sums[COUNT_POSITIVE] += count_positive
 
 
-@jit
+@inline
 def line_sums(f, z, sign, cost, parameters, grid, line):
     """Add the smoothed loss and its rate of change at ``f + grid[j] * z`` to ``line[j]``."""
     shift, width, scale = parameters[SHIFT], parameters[WIDTH], parameters[SCALE]
