@@ -283,24 +283,31 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         self._check_parameters()
         # Numba is loaded at the first fit: importing the package stays quick.
         from dask_dml.rounds import open_rounds
-        from dask_dml.solvers.choose import solve
 
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
-            before = vars(self).copy()
             chunks = read_input(self, X, y, sample_weight)
-            task = self._task(chunks.n_features, chunks.n_outputs, deadline, before)
-            # Statistics are solved once, when nothing else runs: by as many threads as there are.
-            once = self.solver == "statistics"
-            threads = nullcontext() if once else self._driver_threads(chunks.n_features)
-            with (
-                open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds,
-                threads,
-            ):
-                solution = solve(rounds, task)
-                self._set_rounds(rounds)
-            self._set_solution(solution, chunks.multi_output)
+            with open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds:
+                self._fit_rounds(rounds, chunks, deadline)
         return self
+
+    def _fit_rounds(
+        self,
+        rounds: Any,
+        chunks: Any,
+        deadline: float,
+        labels: Any = None,  # noqa: ARG002 - as of classifiers
+    ) -> None:
+        """Fit rows that are placed already."""
+        from dask_dml.solvers.choose import solve
+
+        task = self._task(chunks.n_features, chunks.n_outputs, deadline, vars(self))
+        # Statistics are solved once, when nothing else runs: by as many threads as there are.
+        once = self.solver == "statistics"
+        with nullcontext() if once else self._driver_threads(chunks.n_features):
+            solution = solve(rounds, task)
+        self._set_rounds(rounds)
+        self._set_solution(solution, chunks.multi_output)
 
     def _task(
         self, n_features: int, n_outputs: int, deadline: float, before: Mapping[str, Any]

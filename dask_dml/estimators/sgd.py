@@ -326,8 +326,6 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         self._check()
         # Numba is loaded at the first fit: importing the package stays quick.
         from dask_dml.rounds import open_rounds
-        from dask_dml.solvers.sgd.choose import solve
-        from dask_dml.solvers.sgd.stream_memory import Memory
 
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
@@ -338,24 +336,36 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
                 coef, intercept = self._given_start(
                     chunks, coef_init, intercept_init, coef, intercept
                 )
-            task = self._task(chunks, coef, intercept, deadline)
-            with (
-                open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds,
-                self._driver_threads(0),
-            ):
-                solution = solve(rounds, task)
-                self._set_rounds(rounds)
-            self._set_solution(solution, chunks.multi_output)
-            self._memory = Memory(solution.weight, None, solution.survey, solution.last)
-            if not self.converged_ and self.tol is not None:
-                gap = f", the duality gap is {self.duality_gap_:.1e}" if self._corrected else ""
-                self._warn_not_converged(
-                    f"{self.n_iter_} passes have been made (max_iter={self.max_iter}, "
-                    f"tol={self.tol:g}){gap}",
-                    "Increase max_iter (or max_time), or tol; DistributedGDRegressor minimises the "
-                    "same objective.",
-                )
+            with open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds:
+                self._fit_rounds(rounds, chunks, deadline, start=(coef, intercept))
         return self
+
+    def _fit_rounds(
+        self,
+        rounds: Any,
+        chunks: Any,
+        deadline: float,
+        labels: Any = None,  # noqa: ARG002 - as of classifiers
+        start: tuple[Any, Any] = (None, None),
+    ) -> None:
+        """Fit rows that are placed already."""
+        from dask_dml.solvers.sgd.choose import solve
+        from dask_dml.solvers.sgd.stream_memory import Memory
+
+        task = self._task(chunks, *start, deadline)
+        with self._driver_threads(0):
+            solution = solve(rounds, task)
+        self._set_rounds(rounds)
+        self._set_solution(solution, chunks.multi_output)
+        self._memory = Memory(solution.weight, None, solution.survey, solution.last)
+        if not self.converged_ and self.tol is not None:
+            gap = f", the duality gap is {self.duality_gap_:.1e}" if self._corrected else ""
+            self._warn_not_converged(
+                f"{self.n_iter_} passes have been made (max_iter={self.max_iter}, "
+                f"tol={self.tol:g}){gap}",
+                "Increase max_iter (or max_time), or tol; DistributedGDRegressor minimises the "
+                "same objective.",
+            )
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedSGDRegressor:
         """Learn from more rows, from where the last call (or fit) ended.

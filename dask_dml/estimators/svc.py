@@ -250,24 +250,29 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         self._check_parameters()
         self._check_combination()
         # Numba is loaded at the first fit: importing the package stays quick.
-        from dask_dml.passes.margins import class_sums
         from dask_dml.rounds import open_rounds
-        from dask_dml.solvers.margin_choose import solve
 
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
-            before = vars(self).copy()
             labels = read_labels(y, in_memory=not is_dask(X))
             chunks = read_input(self, X, labels.y, sample_weight)
             with open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds:
-                found = rounds.map_reduce(class_sums)
-                self.classes_ = labels.decode(found.classes)
-                task = self._task(chunks.n_features, found, deadline, before)
-                with self._driver_threads(chunks.n_features):
-                    solution = solve(rounds, task)
-                self._set_rounds(rounds)
-            self._set_solution(solution)
+                self._fit_rounds(rounds, chunks, deadline, labels)
         return self
+
+    def _fit_rounds(self, rounds: Any, chunks: Any, deadline: float, labels: Any) -> None:
+        """Fit rows that are placed already."""
+        from dask_dml.passes.margins import class_sums
+        from dask_dml.solvers.margin_choose import solve
+
+        before = vars(self).copy()
+        found = rounds.map_reduce(class_sums)
+        self.classes_ = labels.decode(found.classes)
+        task = self._task(chunks.n_features, found, deadline, before)
+        with self._driver_threads(chunks.n_features):
+            solution = solve(rounds, task)
+        self._set_rounds(rounds)
+        self._set_solution(solution)
 
     def _check_combination(self) -> None:
         if self.penalty == "l1" and self.loss == "hinge":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from dask_dml.blocks import Block, Shard, frozen, slice_rows
 from dask_dml.input.chunks import describe_nonfinite
 from dask_dml.passes.evaluate import block_statistics
 from dask_dml.passes.partials import Statistics
+
+T = TypeVar("T")
 
 #: Rows that are copied at a time where the rows of a part do not follow each other.
 _GATHERED_ROWS = 1 << 13
@@ -114,7 +116,7 @@ class PartStatistics:
     def __add__(self, other: PartStatistics) -> PartStatistics:
         return PartStatistics(
             tuple(
-                tuple(_added(one, two) for one, two in zip(mine, theirs, strict=True))
+                tuple(added(one, two) for one, two in zip(mine, theirs, strict=True))
                 for mine, theirs in zip(self.parts, other.parts, strict=True)
             )
         )
@@ -135,10 +137,10 @@ def part_statistics(shard: Shard, divided: DividedRows) -> PartStatistics:
     for division in divided.divisions:
         totals: list[Statistics | None] = [None] * division.n_parts
         for block in shard.blocks:
-            parts = _parts_of(block, division, divided.first_row)
+            parts = parts_of(block, division, divided)
             for part in np.unique(parts):
-                for rows in _rows_of_part(block, parts == part):
-                    totals[part] = _added(totals[part], _statistics_of(rows, block))
+                for rows in rows_of_part(block, parts == part):
+                    totals[part] = added(totals[part], _statistics_of(rows, block))
         found.append(tuple(totals))
     return PartStatistics(tuple(found))
 
@@ -151,13 +153,16 @@ def _statistics_of(rows: Block, block: Block) -> Statistics:
         raise ValueError(describe_nonfinite(block) or str(error)) from None
 
 
-def _added(one: Statistics | None, two: Statistics | None) -> Statistics | None:
+def added(one: T | None, two: T | None) -> T | None:
+    """Return the sum of what two sets of rows contribute; None stands for no rows."""
     if one is None or two is None:
         return two if one is None else one
-    return one + two
+    return one + two  # type: ignore[operator]  # partials have +
 
 
-def _parts_of(block: Block, division: Division, first_row: np.ndarray) -> np.ndarray:
+def parts_of(block: Block, division: Division, divided: DividedRows) -> np.ndarray:
+    """Return the part of each row of a block."""
+    first_row = divided.first_row
     parts = [
         division.parts(int(first_row[chunk]) + start, int(first_row[chunk]) + stop)
         for chunk, start, stop in _pieces(block)
@@ -176,7 +181,8 @@ def _pieces(block: Block) -> Iterator[tuple[int, int, int]]:
         skipped = 0
 
 
-def _rows_of_part(block: Block, chosen: np.ndarray) -> Iterator[Block]:
+def rows_of_part(block: Block, chosen: np.ndarray) -> Iterator[Block]:
+    """Yield the chosen rows of a block: as a slice, or copied some thousand at a time."""
     rows = np.flatnonzero(chosen)
     if rows[-1] - rows[0] + 1 == len(rows):
         yield slice_rows(block, int(rows[0]), int(rows[-1]) + 1)

@@ -1,0 +1,261 @@
+"""What several fits on different rows of the table ask of a node, answered in one visit.
+
+A fold is a choice among the parts of a division of the rows.  Its fit sees a shard that has the
+rows of those parts only: consecutive ones as slices, any others by weights of zero for the rest.
+Nothing is copied, and no pass needs to know of folds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dask_dml.blocks import Block, Shard, slice_rows
+from dask_dml.input.chunks import describe_nonfinite
+from dask_dml.passes.folds import DividedRows, added, parts_of, rows_of_part
+
+#: Runs of consecutive rows in a block up to which they are slices.
+MAX_SLICES = 8
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows that a fit sees.
+
+    Attributes
+    ----------
+    division : int
+        Which division of the rows.
+    parts : tuple of int
+        Which of its parts.
+    """
+
+    division: int
+    parts: tuple[int, ...]
+
+
+class Request(NamedTuple):
+    """What one fit asks of every shard.
+
+    Attributes
+    ----------
+    function : callable
+        A shard function, or one that keeps state, see `dask_dml.rounds.base`.
+    broadcast : object
+        Its argument.
+    fold : Fold or None
+        The rows; None for all.
+    stateful : bool
+        Whether the function keeps state.
+    by_part : bool
+        Whether the function, which has no argument, is to be evaluated on each part of the fold's
+        division alone; `broadcast` is their number.
+    """
+
+    function: Callable[..., Any]
+    broadcast: Any
+    fold: Fold | None
+    stateful: bool
+    by_part: bool = False
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What all fits ask in one round.
+
+    Attributes
+    ----------
+    of_fit : mapping of int to Request
+        By the number of the fit.
+    divided : DividedRows or None
+        How the rows are divided; None where nodes have been told.
+    ended : tuple of int
+        Fits whose state is of no more use.
+    """
+
+    of_fit: Mapping[int, Request]
+    divided: DividedRows | None = None
+    ended: tuple[int, ...] = ()
+
+
+class Kept(NamedTuple):
+    """What a node keeps from round to round.
+
+    Attributes
+    ----------
+    parts : tuple of tuple of ndarray
+        Part of each row, by division and block.
+    states : dict of int to object
+        State of each fit.
+    """
+
+    parts: tuple[tuple[np.ndarray, ...], ...]
+    states: dict[int, Any]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What takes the place of an answer where a function raised."""
+
+    error: Exception
+
+    def __add__(self, other: object) -> Failed:
+        return self
+
+    def __radd__(self, other: object) -> Failed:
+        return self
+
+
+@dataclass(frozen=True)
+class PartSums:
+    """An answer for each part of a division; None for a part that has no rows here."""
+
+    parts: tuple[Any, ...]
+
+    def __add__(self, other: PartSums) -> PartSums:
+        return PartSums(
+            tuple(added(one, two) for one, two in zip(self.parts, other.parts, strict=True))
+        )
+
+    def of(self, fold: Fold) -> Any:
+        """Return the sum over the parts of a fold; None where they have no rows.
+
+        It is never a difference, which would lose the digits of columns that hardly vary
+        elsewhere.
+        """
+        total = None
+        for part in fold.parts:
+            total = added(total, self.parts[part])
+        return total
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to the requests, by the number of the fit; none where it has no rows here."""
+
+    of_fit: dict[int, Any]
+
+    def __add__(self, other: Answers) -> Answers:
+        both = dict(self.of_fit)
+        for number, answer in other.of_fit.items():
+            mine = both.get(number)
+            if isinstance(answer, Failed) or mine is None:
+                both[number] = answer
+            elif not isinstance(mine, Failed):
+                both[number] = mine + answer
+        return Answers(both)
+
+
+@dataclass(frozen=True)
+class PartRows:
+    """Rows of each part in every shard: by division, an array of shape (n_shards, n_parts)."""
+
+    counts: tuple[np.ndarray, ...]
+
+    def __add__(self, other: PartRows) -> PartRows:
+        return PartRows(
+            tuple(one + two for one, two in zip(self.counts, other.counts, strict=True))
+        )
+
+
+def divide(shard: Shard, _: Any, broadcast: tuple[DividedRows, int]) -> tuple[Kept, PartRows]:
+    """Find the part of each row, keep that, and return how many rows the parts have."""
+    divided, n_shards = broadcast
+    kept = Kept(_find_parts(shard, divided), {})
+    counts = []
+    for division, of_block in zip(divided.divisions, kept.parts, strict=True):
+        rows = np.zeros((n_shards, division.n_parts), dtype=np.int64)
+        for parts in of_block:
+            rows[shard.number] += np.bincount(parts, minlength=division.n_parts)
+        counts.append(rows)
+    return kept, PartRows(tuple(counts))
+
+
+def answer(shard: Shard, kept: Kept | None, requests: Requests) -> tuple[Kept, Answers]:
+    """Answer what several fits ask of a shard.
+
+    A function that raises fails its own fit only.
+    """
+    if kept is None:
+        if requests.divided is None:
+            raise RuntimeError("internal error: a node was not told how the rows are divided")
+        kept = Kept(_find_parts(shard, requests.divided), {})
+    states = {n: state for n, state in kept.states.items() if n not in requests.ended}
+    views: dict[Fold | None, Shard] = {None: shard}
+    answers: dict[int, Any] = {}
+    for number, request in requests.of_fit.items():
+        fold = request.fold
+        if fold not in views and not request.by_part:
+            views[fold] = _view(shard, kept, fold)
+        try:
+            if request.by_part:
+                answers[number] = _by_part(shard, kept, request)
+            elif views[fold].blocks:
+                answers[number] = _call(views[fold], states, number, request)
+        except Exception as error:
+            answers[number] = Failed(error)
+    return Kept(kept.parts, states), Answers(answers)
+
+
+def _call(rows: Shard, states: dict[int, Any], number: int, request: Request) -> Any:
+    if not request.stateful:
+        return request.function(rows, request.broadcast)
+    state, partial = request.function(rows, states.get(number), request.broadcast)
+    states[number] = state
+    return partial
+
+
+def _find_parts(shard: Shard, divided: DividedRows) -> tuple[tuple[np.ndarray, ...], ...]:
+    return tuple(
+        tuple(
+            # A byte a row, as long as there are not more parts.
+            parts_of(block, division, divided).astype(np.min_scalar_type(division.n_parts))
+            for block in shard.blocks
+        )
+        for division in divided.divisions
+    )
+
+
+def _view(shard: Shard, kept: Kept, fold: Fold | None) -> Shard:
+    assert fold is not None
+    blocks: list[Block] = []
+    for block, parts in zip(shard.blocks, kept.parts[fold.division], strict=True):
+        blocks.extend(_rows_of_fold(block, parts, fold.parts))
+    return Shard(shard.number, tuple(blocks))
+
+
+def _rows_of_fold(block: Block, parts: np.ndarray, chosen: Sequence[int]) -> list[Block]:
+    wanted = np.zeros(1 + max(int(parts.max(initial=0)), *chosen), dtype=np.bool_)
+    wanted[list(chosen)] = True
+    mask = wanted[parts]
+    edges = np.flatnonzero(mask[1:] != mask[:-1]) + 1
+    bounds = [0, *edges[: 2 * MAX_SLICES].tolist(), block.n_rows]
+    if len(edges) < 2 * MAX_SLICES:
+        return [
+            slice_rows(block, start, stop)
+            for start, stop in itertools.pairwise(bounds)
+            if start < stop and mask[start]
+        ]
+    weight = mask.astype(np.float64) if block.weight is None else block.weight * mask
+    weight.flags.writeable = False
+    return [Block(block.X, block.y, weight, block.origin)]
+
+
+def _by_part(shard: Shard, kept: Kept, request: Request) -> PartSums:
+    assert request.fold is not None
+    of_block = kept.parts[request.fold.division]
+    totals: list[Any] = [None] * request.broadcast
+    for block, parts in zip(shard.blocks, of_block, strict=True):
+        for part in np.unique(parts):
+            for rows in rows_of_part(block, parts == part):
+                try:
+                    found = request.function(Shard(shard.number, (rows,)), None)
+                except ValueError as error:
+                    # Rows copied out of their block no longer know where they come from.
+                    raise ValueError(describe_nonfinite(block) or str(error)) from None
+                totals[part] = added(totals[part], found)
+    return PartSums(tuple(totals))

@@ -1,0 +1,303 @@
+"""Rounds that several fits share: one visit of the data answers all of them.
+
+Every fit runs as it does alone, with the same solver and the same steps, on rounds of its own.
+What the fits ask of the data is collected, and asked in one round.  So a batch of fits takes as
+many passes over the data as the slowest of them, and each result is that of the fit alone.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Any, NamedTuple
+
+from dask_dml.passes.evaluate import moments, statistics
+from dask_dml.passes.fold_rows import (
+    Answers,
+    Failed,
+    Fold,
+    PartRows,
+    PartSums,
+    Request,
+    Requests,
+    answer,
+    divide,
+)
+from dask_dml.passes.folds import DividedRows
+from dask_dml.passes.margins import class_sums, column_squares
+from dask_dml.rounds.base import LOSING_WORKERS, Rounds, StateLost
+
+#: What is found once for each part of the rows, and added up for every fold that has the part.
+BY_PART = (statistics, moments, class_sums, column_squares)
+#: Fits that are under way at a time: so many states lie beside the shards.
+AT_ONCE = 256
+
+
+class Fit(NamedTuple):
+    """One fit of a batch.
+
+    Attributes
+    ----------
+    fold : Fold or None
+        The rows that it sees; None for all.
+    run : callable
+        ``run(rounds)`` makes its rounds and returns a result.
+    """
+
+    fold: Fold | None
+    run: Callable[[Rounds], Any]
+
+
+class Abandoned(BaseException):
+    """Ends the fits that wait for a round which another error has ended."""
+
+
+class SharedRounds:
+    """Runs several fits at once, on folds of the same data.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The data.
+    divided : DividedRows
+        How the rows are divided into the parts that folds are made of.
+    n_threads : int, default=1
+        Fits that may compute at the same time between two rounds.
+    """
+
+    def __init__(self, rounds: Rounds, divided: DividedRows, n_threads: int = 1) -> None:
+        self.rounds = rounds
+        self.divided = divided
+        self._rows: PartRows | None = None
+        self._known: dict[tuple[Any, int], PartSums] = {}
+        self._number = count()
+        self._ended: list[int] = []
+        self._told = False
+        self.stopped: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.turns = threading.Semaphore(n_threads)
+
+    def run(self, fits: Sequence[Fit]) -> list[Any]:
+        """Run fits, and return the result of each, or the exception that it raised.
+
+        Raises
+        ------
+        Exception
+            Whatever ended a round that all of them took part in.
+        """
+        if self._rows is None:
+            self._rows = self.rounds.update(divide, (self.divided, len(self.rounds.shard_rows)))
+            self._told = True
+        results: list[Any] = []
+        for first in range(0, len(fits), AT_ONCE):
+            results.extend(self._run(fits[first : first + AT_ONCE]))
+        return results
+
+    def rows_of(self, fold: Fold | None) -> tuple[int, ...]:
+        """Return the number of rows that a fold has in each shard."""
+        if fold is None:
+            return self.rounds.shard_rows
+        assert self._rows is not None
+        counts = self._rows.counts[fold.division][:, list(fold.parts)]
+        return tuple(int(n) for n in counts.sum(axis=1))
+
+    def _run(self, fits: Sequence[Fit]) -> list[Any]:
+        members = [
+            _Member(self, next(self._number), fit.fold, self.rows_of(fit.fold)) for fit in fits
+        ]
+        threads = [
+            threading.Thread(
+                target=contextvars.copy_context().run,
+                args=(member.work, fit.run),
+                name=f"dask_dml-fit-{member.number}",
+                daemon=True,
+            )
+            for member, fit in zip(members, fits, strict=True)
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            self._serve(members)
+        finally:
+            for member in members:
+                member.abandon()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+            self._ended.extend(member.number for member in members)
+        return [member.result for member in members]
+
+    def _serve(self, members: Sequence[_Member]) -> None:
+        """Make rounds until every fit has ended."""
+        computing = len(members)
+        while True:
+            while computing:
+                self.stopped.get()
+                computing -= 1
+            waiting = [member for member in members if not member.ended]
+            if not waiting:
+                return
+            self._answer(waiting, members)
+            computing = len(waiting)
+            for member in waiting:
+                member.ready.set()
+
+    def _answer(self, waiting: Sequence[_Member], members: Sequence[_Member]) -> None:
+        losses = 0
+        while True:
+            try:
+                answers = self._round(
+                    {m.number: m.request for m in waiting if m.request is not None}
+                )
+            except StateLost as lost:
+                # All that nodes keep is gone together: what they keep of fits that now ask for
+                # something else, too.
+                self._told = False
+                for member in members:
+                    member.lose(lost)
+                waiting = [member for member in waiting if member.request is not None]
+                losses += 1
+                if losses > self.rounds.max_recoveries:
+                    raise RuntimeError(
+                        f"workers were lost {losses} times in the same pass. {LOSING_WORKERS}"
+                    ) from lost
+                if not waiting:
+                    return
+            else:
+                break
+        for member in waiting:
+            member.take(answers[member.number])
+
+    def _round(self, asked: Mapping[int, Request]) -> dict[int, Any]:
+        """Answer what is known already, and the rest by one round."""
+        sent: dict[int, Request] = {}
+        by_part: dict[tuple[Any, int], int] = {}
+        for number, request in asked.items():
+            if not request.by_part:
+                sent[number] = request
+                continue
+            key = _key(request)
+            if key not in self._known and key not in by_part:
+                by_part[key] = number
+                sent[number] = request
+        found: dict[int, Any] = {}
+        if sent:
+            ended, self._ended = tuple(self._ended), []
+            told = Requests(sent, None if self._told else self.divided, ended)
+            total: Answers = self.rounds.update(answer, told)
+            self._told = True
+            found = total.of_fit
+        for key, number in by_part.items():
+            if not isinstance(found[number], Failed):
+                self._known[key] = found[number]
+        answers = {}
+        for number, request in asked.items():
+            if request.by_part and request.fold is not None:
+                key = _key(request)
+                if key in self._known:
+                    answers[number] = self._known[key].of(request.fold)
+                else:
+                    answers[number] = found[by_part[key]]
+            else:
+                answers[number] = found[number]
+        return answers
+
+
+def _key(request: Request) -> tuple[Any, int]:
+    assert request.fold is not None
+    return request.function, request.fold.division
+
+
+class _Member:
+    """The rounds of one fit of a batch; see `dask_dml.rounds.base.Rounds`."""
+
+    def __init__(
+        self, shared: SharedRounds, number: int, fold: Fold | None, shard_rows: tuple[int, ...]
+    ) -> None:
+        self.number = number
+        self.fold = fold
+        self.shard_rows = shard_rows
+        self.n_rounds = 0
+        self.engine = shared.rounds.engine
+        self.n_recoveries = shared.rounds.n_recoveries
+        self.max_recoveries = shared.rounds.max_recoveries
+        self.request: Request | None = None
+        self._stateful = False
+        self._lost: StateLost | None = None
+        self.abandoned = self.ended = False
+        self.ready = threading.Event()
+        self.result: Any = None
+        self._shared = shared
+        self._answer: Any = None
+
+    def work(self, run: Callable[[Rounds], Any]) -> None:
+        """Run the fit in this thread."""
+        try:
+            with self._shared.turns:
+                self.result = run(self)
+        except BaseException as error:
+            self.result = error
+        finally:
+            self.ended = True
+            self._shared.stopped.put(None)
+
+    def map_reduce(self, function: Any, broadcast: Any = None) -> Any:
+        """Evaluate ``function(shard, broadcast)`` on the rows of the fit, and return the sum."""
+        by_part = broadcast is None and function in BY_PART and self.fold is not None
+        if by_part:
+            assert self.fold is not None
+            broadcast = self._shared.divided.divisions[self.fold.division].n_parts
+        return self._ask(Request(function, broadcast, self.fold, False, by_part))
+
+    def update(self, function: Any, broadcast: Any = None) -> Any:
+        """Evaluate ``function(shard, state, broadcast)``, keep the state, return the sum."""
+        if self._lost is not None:
+            lost, self._lost = self._lost, None
+            raise lost
+        self._stateful = True
+        return self._ask(Request(function, broadcast, self.fold, True))
+
+    def _ask(self, request: Request) -> Any:
+        self.request = request
+        self._shared.turns.release()  # others compute while this fit waits
+        self._shared.stopped.put(None)
+        self.ready.wait()
+        self.ready.clear()
+        self._shared.turns.acquire()
+        if self.abandoned:
+            raise Abandoned
+        if isinstance(self._answer, Failed):
+            raise self._answer.error
+        self.n_rounds += 1
+        self.n_recoveries = self._shared.rounds.n_recoveries
+        return self._answer
+
+    def take(self, found: Any) -> None:
+        """Take the answer to what was asked."""
+        self._answer, self.request = found, None
+
+    def lose(self, lost: StateLost) -> None:
+        """Take note that nodes have lost what they kept for this fit."""
+        if not self._stateful:
+            return
+        self._stateful = False
+        if self.request is not None and self.request.stateful:
+            self.take(Failed(lost))
+        else:
+            self._lost = lost
+
+    def abandon(self) -> None:
+        """Let the fit end where it waits."""
+        self.abandoned = True
+        self.ready.set()
+
+    def close(self) -> None:
+        """Do nothing: whoever shares the rounds closes them."""
+
+    def __enter__(self) -> Rounds:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
