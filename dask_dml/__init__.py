@@ -1,5 +1,6 @@
 """Distributed linear models on Dask with scikit-learn's interface."""
 
+from dask_dml.estimators.checkpoint import Checkpoint
 from dask_dml.estimators.export import to_sklearn
 from dask_dml.estimators.regression import DistributedGDRegressor
 from dask_dml.estimators.sgd import DistributedSGDRegressor
@@ -7,6 +8,7 @@ from dask_dml.estimators.svc import DistributedLinearSVC
 from dask_dml.model_selection.regression_cv import DistributedGDRegressorCV
 
 __all__ = [
+    "Checkpoint",
     "DistributedGDRegressor",
     "DistributedGDRegressorCV",
     "DistributedLinearSVC",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from numbers import Integral, Real
@@ -12,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.estimators.base import LinearEstimator, LinearRegressorMixin
+from dask_dml.estimators.checkpoint import CHECKPOINT, Checkpoint, open_recorded
 from dask_dml.estimators.export import linear_model
 from dask_dml.estimators.parameters import (
     BOOLEAN,
@@ -101,6 +103,11 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         Threads for data in memory; None means all cores, and one inside a Dask task.
     max_time : float or None, default=None
         Seconds after which no further iteration begins.
+    checkpoint : str, os.PathLike, Checkpoint or None, default=None
+        A folder, or a URL that fsspec can open, in which `fit` writes down how far it has come,
+        every minute.  Should the process end, the same call in another process goes on from
+        there.  The folder is deleted when the fit is done; it is kept where `max_time` has ended
+        it.  A `Checkpoint` says how often to write.  See :doc:`/guide/reliability`.
 
     Attributes
     ----------
@@ -190,6 +197,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         "verbose": (VERBOSE,),
         "n_jobs": (Kind((Integral,), "an int"), NONE),
         "max_time": (POSITIVE, NONE),
+        "checkpoint": (CHECKPOINT,),
     }
 
     n_iter_: int
@@ -230,6 +238,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         verbose: int = 0,
         n_jobs: int | None = None,
         max_time: float | None = None,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -252,6 +261,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         self.verbose = verbose
         self.n_jobs = n_jobs
         self.max_time = max_time
+        self.checkpoint = checkpoint
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedGDRegressor:
         """Fit the coefficients.
@@ -282,13 +292,12 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         """
         self._check_parameters()
         # Numba is loaded at the first fit: importing the package stays quick.
-        from dask_dml.rounds import open_rounds
-
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
             chunks = read_input(self, X, y, sample_weight)
-            with open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds:
-                self._fit_rounds(rounds, chunks, deadline)
+            start = [vars(self).get(name) for name in ("coef_", "intercept_") if self.warm_start]
+            with open_recorded(self, chunks, deadline, *start) as (rounds, random_state):
+                self._fit_rounds(rounds, chunks, deadline, random_state=random_state)
         return self
 
     def _fit_rounds(
@@ -297,11 +306,13 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         chunks: Any,
         deadline: float,
         labels: Any = None,  # noqa: ARG002 - as of classifiers
+        random_state: np.random.RandomState | None = None,
     ) -> None:
         """Fit rows that are placed already."""
         from dask_dml.solvers.choose import solve
 
-        task = self._task(chunks.n_features, chunks.n_outputs, deadline, vars(self))
+        random_state = random_state or check_random_state(self.random_state)
+        task = self._task(chunks.n_features, chunks.n_outputs, deadline, vars(self), random_state)
         # Statistics are solved once, when nothing else runs: by as many threads as there are.
         once = self.solver == "statistics"
         with nullcontext() if once else self._driver_threads(chunks.n_features):
@@ -310,7 +321,12 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         self._set_solution(solution, chunks.multi_output)
 
     def _task(
-        self, n_features: int, n_outputs: int, deadline: float, before: Mapping[str, Any]
+        self,
+        n_features: int,
+        n_outputs: int,
+        deadline: float,
+        before: Mapping[str, Any],
+        random_state: np.random.RandomState,
     ) -> Any:
         from dask_dml.objective.losses import make_loss
         from dask_dml.objective.penalties import make_penalty
@@ -340,7 +356,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
             power_t=self.power_t,
             momentum=self.momentum,
             limits=Limits(self.max_iter, self.tol, deadline, self._report(self.verbose)),
-            random_state=check_random_state(self.random_state),
+            random_state=random_state,
             coef=coef,
             intercept=intercept,
         )

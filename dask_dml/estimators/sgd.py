@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -12,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.estimators.base import LinearEstimator, LinearRegressorMixin
+from dask_dml.estimators.checkpoint import CHECKPOINT, Checkpoint, open_recorded
 from dask_dml.estimators.export import sgd_regressor
 from dask_dml.estimators.parameters import (
     BOOLEAN,
@@ -128,6 +130,11 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         Threads for data in memory; None means all cores, and one inside a Dask task.
     max_time : float or None, default=None
         Seconds after which no further pass, nor exchange within a pass, begins.
+    checkpoint : str, os.PathLike, Checkpoint or None, default=None
+        A folder, or a URL that fsspec can open, in which `fit` writes down how far it has come,
+        every minute.  Should the process end, the same call in another process goes on from
+        there.  The folder is deleted when the fit is done; it is kept where `max_time` has ended
+        it.  A `Checkpoint` says how often to write.  See :doc:`/guide/reliability`.
 
     Attributes
     ----------
@@ -216,6 +223,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         "n_shards": (COUNT, Options(("blocks", None))),
         "n_jobs": (Kind((Integral,), "an int"), NONE),
         "max_time": (POSITIVE, NONE),
+        "checkpoint": (CHECKPOINT,),
     }
 
     n_iter_: int
@@ -256,6 +264,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         n_shards: int | Literal["blocks"] | None = None,
         n_jobs: int | None = None,
         max_time: float | None = None,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     ) -> None:
         self.loss = loss
         self.penalty = penalty
@@ -283,6 +292,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         self.n_shards = n_shards
         self.n_jobs = n_jobs
         self.max_time = max_time
+        self.checkpoint = checkpoint
 
     def fit(
         self,
@@ -325,8 +335,6 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         """
         self._check()
         # Numba is loaded at the first fit: importing the package stays quick.
-        from dask_dml.rounds import open_rounds
-
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
             before = vars(self).copy()
@@ -336,8 +344,9 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
                 coef, intercept = self._given_start(
                     chunks, coef_init, intercept_init, coef, intercept
                 )
-            with open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds:
-                self._fit_rounds(rounds, chunks, deadline, start=(coef, intercept))
+            start = coef, intercept
+            with open_recorded(self, chunks, deadline, *start) as (rounds, random_state):
+                self._fit_rounds(rounds, chunks, deadline, start=start, random_state=random_state)
         return self
 
     def _fit_rounds(
@@ -347,12 +356,13 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         deadline: float,
         labels: Any = None,  # noqa: ARG002 - as of classifiers
         start: tuple[Any, Any] = (None, None),
+        random_state: np.random.RandomState | None = None,
     ) -> None:
         """Fit rows that are placed already."""
         from dask_dml.solvers.sgd.choose import solve
         from dask_dml.solvers.sgd.stream_memory import Memory
 
-        task = self._task(chunks, *start, deadline)
+        task = self._task(chunks, *start, deadline, random_state=random_state)
         with self._driver_threads(0):
             solution = solve(rounds, task)
         self._set_rounds(rounds)
@@ -526,13 +536,15 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         intercept: np.ndarray | None,
         deadline: float,
         rows_seen: int = 0,
+        random_state: np.random.RandomState | None = None,
     ) -> Any:
         from dask_dml.objective.losses import make_loss
         from dask_dml.objective.penalties import make_penalty
         from dask_dml.solvers.sgd.row_order import Split
         from dask_dml.solvers.sgd.task import SGDTask
 
-        key = int(check_random_state(self.random_state).randint(2**31 - 1))
+        random_state = random_state or check_random_state(self.random_state)
+        key = int(random_state.randint(2**31 - 1))
         split = Split(key, float(self.validation_fraction)) if self.early_stopping else None
         return SGDTask(
             loss=make_loss(self.loss, self.epsilon),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, ClassVar, Literal
@@ -11,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.estimators.base import LinearEstimator
+from dask_dml.estimators.checkpoint import CHECKPOINT, Checkpoint, open_recorded
 from dask_dml.estimators.classifier import LinearClassifierMixin
 from dask_dml.estimators.dual_variables import DualVariablesMixin
 from dask_dml.estimators.export import transfer
@@ -92,6 +94,11 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         Threads for data in memory; None means all cores, and one inside a Dask task.
     max_time : float or None, default=None
         Seconds after which no further iteration begins.
+    checkpoint : str, os.PathLike, Checkpoint or None, default=None
+        A folder, or a URL that fsspec can open, in which `fit` writes down how far it has come,
+        every minute.  Should the process end, the same call in another process goes on from
+        there.  The folder is deleted when the fit is done; it is kept where `max_time` has ended
+        it.  A `Checkpoint` says how often to write.  See :doc:`/guide/reliability`.
 
     Attributes
     ----------
@@ -171,6 +178,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         "warm_start": (BOOLEAN,),
         "n_jobs": (Kind((Integral,), "an int"), NONE),
         "max_time": (POSITIVE, NONE),
+        "checkpoint": (CHECKPOINT,),
     }
 
     n_iter_: int
@@ -201,6 +209,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         warm_start: bool = False,
         n_jobs: int | None = None,
         max_time: float | None = None,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     ) -> None:
         self.penalty = penalty
         self.loss = loss
@@ -219,6 +228,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         self.warm_start = warm_start
         self.n_jobs = n_jobs
         self.max_time = max_time
+        self.checkpoint = checkpoint
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedLinearSVC:
         """Fit the coefficients.
@@ -250,17 +260,23 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         self._check_parameters()
         self._check_combination()
         # Numba is loaded at the first fit: importing the package stays quick.
-        from dask_dml.rounds import open_rounds
-
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
             labels = read_labels(y, in_memory=not is_dask(X))
             chunks = read_input(self, X, labels.y, sample_weight)
-            with open_rounds(chunks, n_shards=self.n_shards, n_jobs=self.n_jobs) as rounds:
-                self._fit_rounds(rounds, chunks, deadline, labels)
+            start = [vars(self).get(name) for name in ("coef_", "intercept_") if self.warm_start]
+            with open_recorded(self, chunks, deadline, *start) as (rounds, random_state):
+                self._fit_rounds(rounds, chunks, deadline, labels, random_state)
         return self
 
-    def _fit_rounds(self, rounds: Any, chunks: Any, deadline: float, labels: Any) -> None:
+    def _fit_rounds(
+        self,
+        rounds: Any,
+        chunks: Any,
+        deadline: float,
+        labels: Any,
+        random_state: np.random.RandomState | None = None,
+    ) -> None:
         """Fit rows that are placed already."""
         from dask_dml.passes.margins import class_sums
         from dask_dml.solvers.margin_choose import solve
@@ -268,7 +284,8 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         before = vars(self).copy()
         found = rounds.map_reduce(class_sums)
         self.classes_ = labels.decode(found.classes)
-        task = self._task(chunks.n_features, found, deadline, before)
+        random_state = random_state or check_random_state(self.random_state)
+        task = self._task(chunks.n_features, found, deadline, before, random_state)
         with self._driver_threads(chunks.n_features):
             solution = solve(rounds, task)
         self._set_rounds(rounds)
@@ -286,7 +303,14 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
                 "separates each class from the rest."
             )
 
-    def _task(self, n_features: int, found: Any, deadline: float, before: Mapping[str, Any]) -> Any:
+    def _task(
+        self,
+        n_features: int,
+        found: Any,
+        deadline: float,
+        before: Mapping[str, Any],
+        random_state: np.random.RandomState,
+    ) -> Any:
         from dask_dml.solvers.base import Limits
         from dask_dml.solvers.margin_choose import Task
 
@@ -305,7 +329,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         coef, intercept = self._start(n_features, before)
         seed = 0
         if self.random_state is not None:
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            seed = int(random_state.randint(2**31 - 1))
         return Task(
             labels=found.classes,
             rows=found.rows,

@@ -9,6 +9,7 @@ from typing import Any
 
 from dask_dml.blocks import Block, Shard, concatenate, slice_rows
 from dask_dml.rounds.base import MAX_RECOVERIES, ShardFunction, StateFunction, TreeSum
+from dask_dml.rounds.layout import Layout
 from dask_dml.rounds.plan import NumberOfShards, check_rows, merge_runs, merged_size, split_chunks
 from dask_dml.rounds.threads import BlasLimit
 
@@ -135,7 +136,7 @@ def make_shards(
     ----------
     blocks : sequence of Block
         In the order of the rows.
-    n_shards : int, "blocks" or None
+    n_shards : int, "blocks", Layout or None
         None makes one shard per thread, fewer where there is little data.
     n_threads : int
         Number of threads.
@@ -158,7 +159,13 @@ def make_shards(
     check_rows(len(blocks), n_features)
     if n_shards == "blocks":
         return [Shard(number, (block,)) for number, block in enumerate(blocks)]
-    if n_shards is not None and nbytes is not None:
+    if isinstance(n_shards, Layout):
+        n_shards.check_rows([[n] for n in range(len(everything))], [b.n_rows for b in everything])
+        groups = [
+            [slice_rows(everything[chunk], first, stop) for chunk, first, stop in shard]
+            for shard in n_shards.shards
+        ]
+    elif n_shards is not None and nbytes is not None:
         parts = split_chunks([block.n_rows for block in everything], nbytes, n_shards)
         groups = [[everything[number] for number in part] for part in parts]
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dask.base import is_dask_collection
 
@@ -13,6 +13,7 @@ from dask_dml.input.chunks import Chunks
 from dask_dml.input.clients import round_timeout, worker_info, worker_threads
 from dask_dml.rounds import worker as on_worker
 from dask_dml.rounds.calls import WorkersGone, call_workers, timed_out
+from dask_dml.rounds.layout import Layout
 from dask_dml.rounds.plan import (
     NumberOfShards,
     Piece,
@@ -76,6 +77,7 @@ class Placement:
         self.shard_rows: tuple[int, ...] = ()
         self._futures: dict[str, Future] = {}
         self._names: dict[str, str] = {}
+        self._groups: dict[str, range] = {}
         self._number = count()
         try:
             self._place(chunks)
@@ -111,7 +113,7 @@ class Placement:
         self._drop(set(sources) - set(full))
         check_rows(len(full), chunks.n_features)
         ordered = [pieces[key] for key in full]
-        shards = plan_shards(ordered, self._threads(), self.n_shards)
+        shards = plan_shards(ordered, self._threads(), self._wanted_shards(full, ordered))
         self.shard_rows = tuple(sum(ordered[p].n_rows for p in s.pieces) for s in shards)
         limit = merged_size(piece.nbytes for piece in ordered)
         for number, shard in enumerate(shards):
@@ -128,15 +130,25 @@ class Placement:
         self._settle([key for key in used if key not in pieces])
         self._drop(set(full) - used)
 
+    def _wanted_shards(
+        self, full: Sequence[str], pieces: Sequence[Piece]
+    ) -> int | Literal["blocks"] | list[list[int]] | None:
+        if not isinstance(self.n_shards, Layout):
+            return self.n_shards
+        groups = [self._groups[key] for key in full]
+        self.n_shards.check_rows(groups, [piece.n_rows for piece in pieces])
+        return self.n_shards.positions(groups)
+
     def _compute_blocks(self, chunks: Chunks) -> list[str]:
         """Turn the chunks into blocks, each where Dask finds best."""
         n_chunks = len(chunks.X)
-        groups = (
-            [range(number, number + 1) for number in range(n_chunks)]
-            if self.n_shards == "blocks"
-            else group_chunks(n_chunks, chunks.nbytes)
-        )
+        groups = group_chunks(n_chunks, chunks.nbytes)
+        if self.n_shards == "blocks" or (
+            isinstance(self.n_shards, Layout) and self.n_shards.splits(groups)
+        ):
+            groups = [range(number, number + 1) for number in range(n_chunks)]
         keys = [f"{PREFIX}chunk-{self.fit}-{group[0]}" for group in groups]
+        self._groups = dict(zip(keys, groups, strict=True))
         self._names = {key: group_name(group) for key, group in zip(keys, groups, strict=True)}
         if len(groups) == n_chunks:
             tasks = chunk_tasks(chunks, to_block, keys, dict.fromkeys(range(n_chunks), ()))

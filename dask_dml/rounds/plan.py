@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from dask_dml.rounds.layout import Layout
+
 #: Blocks below this size are merged with their neighbours: visiting a block costs some
 #: microseconds whatever its size.
 SMALL_BLOCK = 4 * 2**20
@@ -16,7 +18,7 @@ MERGED_BLOCK = 64 * 2**20
 #: Beyond this number small chunks are read several by a task.
 MANY_CHUNKS = 2000
 
-NumberOfShards: TypeAlias = int | Literal["blocks"] | None
+NumberOfShards: TypeAlias = int | Literal["blocks"] | Layout | None
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def check_n_shards(n_shards: object) -> None:
     ValueError
         If the value is not one of these.
     """
-    if n_shards is None or n_shards == "blocks":
+    if n_shards is None or n_shards == "blocks" or isinstance(n_shards, Layout):
         return
     if isinstance(n_shards, bool) or not hasattr(n_shards, "__index__") or n_shards < 1:  # type: ignore[operator]  # a number by then
         raise ValueError(
@@ -187,7 +189,9 @@ def merge_runs(nbytes: Sequence[int], limit: int, small: int = SMALL_BLOCK) -> l
 
 
 def plan_shards(
-    pieces: Sequence[Piece], threads: Mapping[str, int], n_shards: NumberOfShards
+    pieces: Sequence[Piece],
+    threads: Mapping[str, int],
+    n_shards: int | Literal["blocks"] | list[list[int]] | None,
 ) -> list[ShardPlan]:
     """Decide on the shards and their workers.
 
@@ -197,10 +201,11 @@ def plan_shards(
         The non-empty blocks in the order of the rows.
     threads : mapping of str to int
         Number of threads of each usable worker.
-    n_shards : int, "blocks" or None
+    n_shards : int, "blocks", list of list of int or None
         A number cuts the blocks into that many contiguous ranges of about equally many rows,
-        which depends on the rows alone; ``"blocks"`` makes each block a shard; ``None`` makes
-        one shard per worker thread out of what each worker holds.
+        which depends on the rows alone; ``"blocks"`` makes each block a shard; lists are the
+        positions of the pieces of each shard; ``None`` makes one shard per worker thread out of
+        what each worker holds.
 
     Returns
     -------
@@ -221,6 +226,8 @@ def plan_shards(
         homes = _holders(pieces, threads)
         here = [ShardPlan(tuple(run), homes[run[0]]) for run in single]
         moved = _spread(pieces, threads, single)
+    elif isinstance(n_shards, list):
+        return _spread(pieces, threads, n_shards)
     else:
         return _spread(pieces, threads, split_by_rows(_rows(pieces), int(n_shards)))
     if slowest_thread(here, pieces, threads) > 2 * slowest_thread(moved, pieces, threads):
@@ -317,7 +324,7 @@ def _shards_in_place(pieces: Sequence[Piece], threads: Mapping[str, int]) -> lis
 
 
 def _spread(
-    pieces: Sequence[Piece], threads: Mapping[str, int], ranges: Sequence[range]
+    pieces: Sequence[Piece], threads: Mapping[str, int], ranges: Sequence[Sequence[int]]
 ) -> list[ShardPlan]:
     """Give each worker its share of the shards, moving as few bytes as is easily found."""
     total = sum(threads.values())

@@ -19,6 +19,7 @@ from dask_dml.rounds.base import (
 )
 from dask_dml.rounds.calls import max_recoveries
 from dask_dml.rounds.graphs import open_graphs
+from dask_dml.rounds.layout import Layout
 from dask_dml.rounds.log import tell
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards, check_rows, split_chunks
 from dask_dml.rounds.tasks import (
@@ -121,7 +122,10 @@ class StreamingRounds:
         check_rows(len(full), self.chunks.n_features)
         if n_shards is None:
             n_shards = self._graphs.n_threads()
-        if n_shards == "blocks":
+        if isinstance(n_shards, Layout):
+            n_shards.check_rows([[n] for n in range(len(rows))], rows)
+            self._shards = n_shards.chunks()
+        elif n_shards == "blocks":
             self._shards = [[number] for number in full]
         else:
             self._shards = split_chunks(rows, self.chunks.nbytes, int(n_shards))

@@ -39,7 +39,7 @@ class Ground:
     metric: np.ndarray
     columns: np.ndarray | None
     units: np.ndarray | None
-    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    token: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
 
     def copy(self) -> Ground:
         """Return the same, with arrays of its own."""
