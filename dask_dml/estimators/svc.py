@@ -312,7 +312,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         random_state: np.random.RandomState,
     ) -> Any:
         from dask_dml.solvers.base import Limits
-        from dask_dml.solvers.margin_choose import Task
+        from dask_dml.solvers.margin_task import Task
 
         if not found.weight.sum() > 0.0:
             raise ValueError(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from dask_dml.blocks import Block
 from dask_dml.objective.margin_evaluation import MarginObjective
 from dask_dml.objective.margins import MarginProblem
-from dask_dml.objective.penalties import ElasticNet
 from dask_dml.passes.margins import column_squares
 from dask_dml.rounds.base import Rounds, regaining
 from dask_dml.solvers.base import Limits, Outcome, minimise
@@ -29,6 +27,7 @@ from dask_dml.solvers.margin_newton import (
     SvmNewtonStep,
 )
 from dask_dml.solvers.margin_sample import fetch_sample, sample_share, worse_than_zero
+from dask_dml.solvers.margin_task import Solution, Task, problems
 from dask_dml.solvers.margin_turns import Run, Start, Turns, take_turns, watched
 
 #: First width of the rounded kink: at coefficients of zero every row lies at its edge.
@@ -39,6 +38,8 @@ WARM_WIDTH = 0.1
 START_WIDTH = 0.4
 #: Visits of its own rows by every node for a start, and the first width after it.
 LOCAL_EPOCHS, LOCAL_WIDTH = 5, 1.0
+#: Rounds of consensus that may be left by its own pace: about what an interior point takes.
+CONSENSUS_ROUNDS = 80
 #: Least first width after another solver, and width by which rows at the margin are told.
 LEAST_WIDTH, AT_MARGIN = 1e-3, 1e-6
 #: The hinge begins with the dual solver where X has no more entries than this, or no more rows for
@@ -46,116 +47,6 @@ LEAST_WIDTH, AT_MARGIN = 1e-3, 1e-6
 DUAL_ENTRIES, DUAL_ROWS = 2e5, 10
 #: Up to so many entries Newton's method begins, whose last step is exact.
 TINY_ENTRIES = 1e3
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be fitted, and how.
-
-    Attributes
-    ----------
-    labels : ndarray of shape (n_classes,)
-        The classes as the blocks hold them.
-    rows : ndarray of shape (n_classes,)
-        Number of rows of each class.
-    cost : ndarray of shape (n_classes,)
-        C times the weight of each class.
-    rest_cost : float
-        C: cost of a row of all other classes together, where there are more than two.
-    squared, l1 : bool
-        Loss and penalty.
-    scaling : float
-        Value of the intercept's column; zero for no intercept, infinite for a free one.
-    n_features : int
-        Columns of X.
-    entries : float
-        Entries of X that are held.
-    weight : float
-        Sum of the sample weights.
-    sparse : bool
-        Whether some block is CSR.
-    open_local : callable
-        Makes rounds over blocks of this process.
-    solver : {"auto", "dual", "newton"}
-        The method.
-    limits : Limits
-        Stopping rules.
-    seed : int
-        Of the rows of a subsample, and of the order in which the dual solver visits rows.
-    coef : ndarray of shape (n_problems, n_features) or None
-        Where to start.
-    intercept : ndarray of shape (n_problems,) or None
-        Likewise.
-    """
-
-    labels: np.ndarray
-    rows: np.ndarray
-    cost: np.ndarray
-    rest_cost: float
-    squared: bool
-    l1: bool
-    scaling: float
-    n_features: int
-    entries: float
-    weight: float
-    sparse: bool
-    open_local: Callable[[list[Block]], Rounds]
-    solver: str
-    limits: Limits
-    seed: int = 0
-    coef: np.ndarray | None = None
-    intercept: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Solution:
-    """Coefficients, and how they were found.
-
-    Attributes
-    ----------
-    coef : ndarray of shape (n_problems, n_features)
-        Coefficients.
-    intercept : ndarray of shape (n_problems,)
-        Intercepts.
-    solver : str
-        The solver that was used.
-    outcomes : list of Outcome
-        One per problem.
-    n_support : ndarray of shape (n_classes,)
-        Support vectors of each class.
-    duals : Duals or None
-        What makes dual variables of rows; labels are the classes' positions.  None after the
-        dual solver, whose dual variables are no function of the margins.
-    turns : list of (str, int)
-        The solvers that had a turn, and the iterations of each, where they took turns.
-    interior : tuple of int
-        Problems that ended in the interior-point method: their dual variables are none, either.
-    """
-
-    coef: np.ndarray
-    intercept: np.ndarray
-    solver: str
-    outcomes: list[Outcome]
-    n_support: np.ndarray
-    duals: Duals | None
-    turns: list[tuple[str, int]] = field(default_factory=list)
-    interior: tuple[int, ...] = ()
-
-
-def problems(task: Task) -> list[MarginProblem]:
-    """Return the batch: one problem for two classes, otherwise one for each class."""
-    penalty = ElasticNet(l1=1.0) if task.l1 else ElasticNet(l2=1.0)
-
-    def problem(label: float, rest: float, own: float) -> MarginProblem:
-        return MarginProblem(float(label), (rest, own), task.squared, penalty, task.scaling)
-
-    if len(task.labels) == 2:
-        return [problem(task.labels[1], float(task.cost[0]), float(task.cost[1]))]
-    # As liblinear: a class's weight counts where the class is set apart, not in the rest.
-    return [
-        problem(label, task.rest_cost, float(own))
-        for label, own in zip(task.labels, task.cost, strict=True)
-    ]
 
 
 def choose_solver(task: Task) -> str:
@@ -219,6 +110,8 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     task, batch, columns = _prepared(rounds, task)
     first = choose_solver(task)
     run = {"dual": _solve_dual, "newton": _solve_newton}
+    if first == "dual" and task.squared:
+        return _solve_squared_dual(rounds, task, batch, columns)
     if not _may_hand_over(task):
         return run[first](rounds, task, batch, columns)
     second = "newton" if first == "dual" else "dual"
@@ -328,6 +221,31 @@ def _solve_dual(
     )
 
 
+def _solve_squared_dual(
+    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
+) -> Solution:
+    """Agree on coefficients; where that closes the gap slowly, solve for the dual variables.
+
+    Every support vector of the squared hinge has its say.  Up to `MAX_COLUMNS` columns their dual
+    variables are found beside them by an interior-point method; with more columns the support
+    vectors travel, or products with them do.
+    """
+
+    def exactly(
+        batch: list[MarginProblem], start: Start | None, limits: Limits, _: int
+    ) -> Solution:
+        regaining(rounds, lambda: rounds.update(forget), lambda: None)
+        asked = replace(task, limits=limits)
+        return _solve_newton(rounds, asked, batch, columns, start=start, inside=True)
+
+    consensus = _turn(_solve_dual, rounds, task, columns)
+    kinds = {"consensus": consensus, "the support vectors": exactly}
+    turns = take_turns(batch, kinds, task.limits, len(kinds))
+    found = _joined(rounds, task, batch, columns, turns)
+    # These dual variables are no function of the margins.
+    return replace(found, solver="dual", duals=None)
+
+
 def _dual_outcomes(
     rounds: Rounds,
     task: Task,
@@ -349,7 +267,10 @@ def _dual_outcomes(
 
     def solved() -> tuple[list[Outcome], Any]:
         objective, steps = _dual_loop(rounds, task, batch, squares, columns.used, duals)
-        outcomes = minimise(objective, watched(steps, task.limits.tol, patience), task.limits)
+        few = task.squared and task.n_features <= MAX_COLUMNS
+        most = CONSENSUS_ROUNDS if few else np.inf
+        steps = watched(steps, task.limits.tol, patience, most)
+        outcomes = minimise(objective, steps, task.limits)
         return outcomes, rounds.update(finish, broadcast)
 
     # Dual variables that are lost after the last step leave nothing to count: all of them begin
@@ -384,6 +305,7 @@ def _solve_newton(
     columns: Columns,
     start: Start | None = None,
     patience: int | None = None,
+    inside: bool = False,
 ) -> Solution:
     objective: Any = MarginObjective(
         rounds, batch, columns.used, remember=task.n_features <= MAX_COLUMNS
@@ -392,7 +314,7 @@ def _solve_newton(
     n_rows, n_dense = sum(rounds.shard_rows), int(DENSE_COLUMNS / np.sqrt(len(batch)))
     new = partial(SvmNewtonStep, squares=columns.squares, deadline=task.limits.deadline)
     steps: list[Any] = [
-        new(problem, w, float(b), width, task.limits.tol, n_rows, n_dense=n_dense)
+        new(problem, w, float(b), width, task.limits.tol, n_rows, n_dense=n_dense, inside=inside)
         for problem, w, b, width in zip(batch, *begin, strict=True)
     ]
     outcomes = minimise(objective, watched(steps, task.limits.tol, patience), task.limits)

@@ -36,6 +36,7 @@ from dask_dml.solvers.margin_systems import (
     Preconditioner,
     check_start,
     hessian_of,
+    predicted_gain,
     ridge_of,
     secant,
     slope_of,
@@ -98,6 +99,8 @@ class SvmNewtonStep:
         Whether to look at the loss along the whole step, which a pass does for half its price.
     deadline : float, default=inf
         `time.monotonic` value after which no further system of an L1 penalty is solved.
+    inside : bool, default=False
+        Whether to begin with the interior-point method, where columns are few enough.
     """
 
     def __init__(
@@ -112,7 +115,9 @@ class SvmNewtonStep:
         n_dense: int = DENSE_COLUMNS,
         looks: bool = True,
         deadline: float = np.inf,
+        inside: bool = False,
     ) -> None:
+        self._inside = inside
         self._squares = np.zeros(len(coef)) if squares is None else squares
         self.n_rows, self.n_columns = n_rows, len(coef)
         self.problem = problem
@@ -176,14 +181,14 @@ class SvmNewtonStep:
             )
         while True:
             self.current = e
-            if not self._wide and self.problem.l1 and e.n_bent < self.n_columns > MAX_DEGENERATE:
+            if not self._wide and (self._inside or self._is_degenerate(e)):
                 yield from self._interior_point(e)
             narrowed = self._narrow(e)
             move = yield from self._direction(e)
             if self._wide:
                 # Half the digits are half the way to the workers; the point is made of these.
                 move = move.astype(np.float32).astype(np.float64)
-            self._expected = predicted = self._predicted(e, move)
+            self._expected = predicted = predicted_gain(self.problem, e, move)
             self._precise = predicted <= 1e-9 * abs(e.objective)
             if not narrowed and self._is_exhausted(e, predicted):
                 if not self.continuation.narrow(0.0, np.inf):
@@ -198,6 +203,10 @@ class SvmNewtonStep:
             if self._n_failed > 1:
                 self.current, self.stalled = e, True
                 yield self.query
+
+    def _is_degenerate(self, e: MarginEvaluation) -> bool:
+        """Return whether a model with an L1 penalty is singular, and not quickly solved."""
+        return self.problem.l1 and e.n_bent < self.n_columns > MAX_DEGENERATE
 
     def _is_exhausted(self, e: MarginEvaluation, predicted: float) -> bool:
         """Return whether rounding hides all that could be gained at this width."""
@@ -403,16 +412,6 @@ class SvmNewtonStep:
         the narrower window with the rows of the wider one.
         """
         return 1.0 if self.problem.squared else e.query.width / self._width
-
-    def _predicted(self, e: MarginEvaluation, move: np.ndarray) -> float:
-        """Return how much the model gains, about."""
-        coef, intercept = e.query.coef, e.query.intercept
-        first = float(slope_of(self.problem, e) @ move)
-        if self.problem.l1:
-            p = len(coef)
-            after = self.problem.penalty_value(coef + move[:p], intercept + float(move[p]))
-            first += after - self.problem.penalty_value(coef, intercept)
-        return -0.5 * first
 
     # The line search
 

@@ -258,3 +258,13 @@ def slope_of(problem: MarginProblem, e: MarginEvaluation) -> np.ndarray:
         coef = e.query.coef
         slope += np.append(coef, e.query.intercept) * ridge_of(problem, len(coef))
     return slope
+
+
+def predicted_gain(problem: MarginProblem, e: MarginEvaluation, move: np.ndarray) -> float:
+    """Return how much a quadratic model gains by a move to its minimiser, about."""
+    coef, intercept = e.query.coef, e.query.intercept
+    first = float(slope_of(problem, e) @ move)
+    if problem.l1:
+        after = problem.penalty_value(coef + move[:-1], intercept + float(move[-1]))
+        first += after - problem.penalty_value(coef, intercept)
+    return -0.5 * first

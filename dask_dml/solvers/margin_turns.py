@@ -27,7 +27,7 @@ PATIENCE, MIN_ITER = 20, 4
 SLOW = 4.0
 #: Share by which a turn has to close the gap; two in a row that do not end the fit.
 PROGRESS = 0.05
-#: Turns that are taken at most.
+#: Turns that are taken at most, unless the caller says otherwise.
 MAX_TURNS = 8
 
 
@@ -42,12 +42,15 @@ class Watched:
         Relative gap that is aimed at.
     patience : int
         Passes before it may count as slow.
+    most : float, default=inf
+        Passes that may be left in any case: what the other solver takes.
     """
 
-    def __init__(self, step: Any, tol: float, patience: int) -> None:
+    def __init__(self, step: Any, tol: float, patience: int, most: float = np.inf) -> None:
         self.step = step
         self.tol = max(tol, 1e-12)
         self.patience = patience
+        self.most = most
         self.slow = False
         self._objective, self._bound = np.inf, -np.inf
         # The logarithm of the gap, relative to the one aimed at, after every pass.
@@ -93,12 +96,12 @@ class Watched:
     def _is_slow(self) -> bool:
         n, left = len(self._left), self._left[-1]
         pace = (self._left[n // 2] - left) / (n - 1 - n // 2)
-        return left > SLOW * n * pace
+        return left > min(SLOW * n, self.most) * pace
 
 
-def watched(steps: list[Any], tol: float, patience: int | None) -> list[Any]:
+def watched(steps: list[Any], tol: float, patience: int | None, most: float = np.inf) -> list[Any]:
     """Return steps that are watched, unless patience has no end."""
-    return steps if patience is None else [Watched(step, tol, patience) for step in steps]
+    return steps if patience is None else [Watched(step, tol, patience, most) for step in steps]
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,12 @@ class Turns:
     taken: list[tuple[str, int]]
 
 
-def take_turns(batch: Sequence[MarginProblem], solvers: Mapping[str, Run], limits: Limits) -> Turns:
+def take_turns(
+    batch: Sequence[MarginProblem],
+    solvers: Mapping[str, Run],
+    limits: Limits,
+    max_turns: int = MAX_TURNS,
+) -> Turns:
     """Solve a batch by solvers in turn, until each problem is solved or nobody gets on.
 
     Parameters
@@ -157,11 +165,13 @@ def take_turns(batch: Sequence[MarginProblem], solvers: Mapping[str, Run], limit
         Who takes turns, in order.
     limits : Limits
         Of all turns together.
+    max_turns : int
+        Turns that are taken at most.
     """
     numbers, start, best = list(range(len(batch))), None, dict[int, Outcome]()
     own: dict[int, int] = {}
     names, taken, idle = list(solvers), list[tuple[str, int]](), 0
-    for turn in range(MAX_TURNS):
+    for turn in range(max_turns):
         used = sum(n_iter for _, n_iter in taken)
         name = names[turn % len(names)]
         result = solvers[name](
@@ -181,7 +191,8 @@ def take_turns(batch: Sequence[MarginProblem], solvers: Mapping[str, Run], limit
         idle = 0 if _most(best, numbers) < (1.0 - PROGRESS) * before else idle + 1
         used += taken[-1][1]
         late = time.monotonic() > limits.deadline
-        if not numbers or late or used >= limits.max_iter or idle == len(names):
+        spent = late or used >= limits.max_iter or turn == max_turns - 1
+        if not numbers or spent or idle == len(names):
             break
         ended = [best[number] for number in numbers]
         start = Start(

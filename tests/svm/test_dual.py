@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from certificate import certify, primal
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
 from dask_dml import DistributedLinearSVC
@@ -90,6 +90,19 @@ def test_many_rows_and_little_penalty(squared):
     assert many[0].converged
     assert few[1] <= (60 if squared else 15)
     assert many[1] <= 1.5 * few[1]
+
+
+@pytest.mark.parametrize(("load", "C"), [(load_wine, 100.0), (load_breast_cancer, 1.0)])
+def test_squared_hinge_with_weights_over_twelve_decades(load, C):
+    """Agreement alone gets nowhere; the dual variables are found by an interior point then."""
+    X, y = load(return_X_y=True)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    weight = 10.0 ** np.random.default_rng(0).uniform(-6, 6, len(y))
+    model = DistributedLinearSVC(solver="dual", C=C).fit(X, y == 1, weight)
+    assert model.converged_
+    assert model.solver_ == "dual"
+    assert model.n_rounds_ <= 200
+    assert certify(model, X, y == 1, weight) <= 1e-4
 
 
 def test_digits():

@@ -39,8 +39,7 @@ class DualAsk:
     ahead_intercept : ndarray of shape (n_problems,)
         The same of the intercept.
     stiffness : ndarray of shape (n_problems,)
-        Factor of the metric that holds a node's solution to where it begins; infinite where
-        that is the penalty itself, as if all other nodes stood still.
+        Factor of the metric that holds a node's solution to where it begins.
     step : ndarray of shape (n_problems,)
         Share of the last change of the dual variables that is kept.
     shape : ndarray of shape (n_features + 1,) or None
@@ -119,7 +118,7 @@ class DualState:
         Dual variables of each problem, block by block, and their last change.
     slack : dict of int to float
         What a row at its bound must exceed to be shrunk away.
-    consensus, penalty : Metric
+    consensus : Metric
         What holds the node to where it begins, see `DualAsk.stiffness`.
     """
 
@@ -127,7 +126,6 @@ class DualState:
     change: dict[int, list[np.ndarray]]
     slack: dict[int, float]
     consensus: Metric
-    penalty: Metric
 
 
 @dataclass(frozen=True)
@@ -156,8 +154,7 @@ def dual_round(shard: Shard, state: DualState | None, ask: DualAsk) -> tuple[Dua
         assert ask.shape is not None, "the driver sends the metric to those who begin"
         shape = ask.shape * (shard.n_rows / ask.n_rows)
         consensus = metric_of(shard, shape, ask.scaling, ask.columns)
-        penalty = metric_of(shard, np.ones(len(shape)), ask.scaling, ask.columns)
-        state = DualState({}, {}, {}, consensus, penalty)
+        state = DualState({}, {}, {}, consensus)
     # A repeated round starts from the state before it: that is left as it is.
     after = replace(
         state, alpha=dict(state.alpha), change=dict(state.change), slack=dict(state.slack)
@@ -229,8 +226,6 @@ def metric_of(
 
 def _improve(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualSums) -> None:
     number, factor, metric = ask.numbers[at], 1.0 / float(ask.stiffness[at]), state.consensus
-    if factor == 0.0:
-        factor, metric = 1.0, state.penalty
     p = shard.blocks[0].n_features
     agreed, intercept = spread(ask.coef[at], ask.columns, p), float(ask.intercept[at])
     start = agreed + spread(ask.ahead[at], ask.columns, p)

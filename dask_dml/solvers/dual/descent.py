@@ -1,4 +1,4 @@
-"""Dual coordinate descent on every node, merged in one of two ways.
+"""Dual coordinate descent on every node, and coefficients that the nodes agree on.
 
 The squared hinge is solved so; for the hinge see `dask_dml.solvers.dual.active_set`.  The nodes'
 own solutions, which other solvers start from, are found here for both.
@@ -6,19 +6,11 @@ own solutions, which other solvers start from, are found here for both.
 Every node improves the dual variables of its own rows, from coefficients that all share; the
 change of ``u = sum_i alpha_i y_i x_i`` that this makes is all that it sends.
 
-*Descent* (C.-P. Lee and D. Roth, *Distributed box-constrained quadratic optimization for dual
-linear SVM*, ICML 2015): the coefficients are u, nodes work as if the others stood still, and the
-dual objective along the joint change is a parabola, whose best point is taken.  It never goes
-uphill, whatever the number of nodes; but where rows are many, or C is large, a node trusts its
-own rows so much that the sum of all changes has to be cut to almost nothing.
-
 *Consensus* (C. Zhang, H. Lee and K. G. Shin, *Efficient distributed linear classification
 algorithms via the alternating direction method of multipliers*, AISTATS 2012): the nodes agree
 on coefficients z, and each is held to z by a quadratic as stiff as its own loss.  The new z is on
 the way from the old one to u, and the nodes begin the next round as far beyond it as z has
 moved: that is what the multipliers of the method amount to, so that nobody need keep them.
-
-Consensus goes first; where one of them hardly closes the gap any more, the other has its turn.
 """
 
 from __future__ import annotations
@@ -49,9 +41,6 @@ from dask_dml.solvers.dual.ascent_pass import (
 N_EPOCHS = 3
 #: Rounds in a row without progress after which a problem is given up.
 PATIENCE = 100
-#: Rounds of one kind before it may be given up for the other, and by how much the logarithm of
-#: the gap must have fallen in these for it to go on.
-TRIAL, SLOW = 8, 0.03
 #: Metric of the consensus: share of the curvature that a column would have if every row counted.
 CURVATURE = 0.3
 #: Metric where columns are as many as rows.
@@ -76,7 +65,7 @@ class DualQuery:
     ahead_intercept : float
         The same of the intercept.
     stiffness : float
-        Factor of the metric of the consensus; infinite for a descent.
+        Factor of the metric of the consensus.
     step : float
         Share of the last change of the dual variables that is kept.
     """
@@ -103,8 +92,6 @@ class DualEvaluation:
         Their distance relative to the bound.
     slack : float
         Zero: nothing is smoothed.
-    best : float
-        The best share.
     effect, rise : ndarray of shape (n_features + 1,)
         ``sum_i alpha_i y_i x_i`` before the change, and its change; intercept last.
     distance : float
@@ -116,10 +103,14 @@ class DualEvaluation:
     bound: float
     relative_gap: float
     slack: float
-    best: float
     effect: np.ndarray
     rise: np.ndarray
     distance: float
+
+    @property
+    def gap(self) -> float:
+        """Distance of objective and bound."""
+        return self.objective - self.bound
 
 
 def plan_dual(
@@ -196,13 +187,11 @@ class DualObjective:
         """Answer the queries of several problems in one round."""
         for number, query in queries.items():
             self._effect[number] += query.step * self._rise[number]
-        asked = dict(queries)
         total = regaining(
             self.rounds,
-            lambda: self._update(asked, self.n_epochs),
-            lambda: asked.update(self._regain(asked)),
+            lambda: self._update(queries, self.n_epochs),
+            lambda: self._regain(queries),
         )
-        queries = asked
         numbers = sorted(queries)
         self._rise[numbers] = np.column_stack([total.move, total.move_intercept])
         return {
@@ -210,20 +199,15 @@ class DualObjective:
             for at, number in enumerate(numbers)
         }
 
-    def _regain(self, queries: Mapping[int, DualQuery]) -> dict[int, DualQuery]:
+    def _regain(self, queries: Mapping[int, DualQuery]) -> None:
         """Find out what the dual variables that are left amount to.
 
         A worker took the others down; they begin at zero again.
         """
         self._told = False
         total = self._update(queries, 0)
-        left = dict(queries)
         for at, number in enumerate(sorted(queries)):
             self._effect[number] = np.append(total.move[at], total.move_intercept[at])
-            if np.isinf(queries[number].stiffness):
-                coef, intercept = total.move[at].copy(), float(total.move_intercept[at])
-                left[number] = replace(queries[number], coef=coef, intercept=intercept)
-        return left
 
     def _update(self, queries: Mapping[int, DualQuery], n_epochs: int) -> DualSums:
         total: DualSums = self.rounds.update(dual_round, self._ask(queries, n_epochs))
@@ -291,7 +275,6 @@ class DualObjective:
             bound=bound,
             relative_gap=certified_gap(objective, bound) / bound if bound > 0.0 else np.inf,
             slack=0.0,
-            best=best,
             effect=effect,
             rise=rise,
             distance=float(sums[DISTANCE]),
@@ -326,8 +309,6 @@ class DualStep:
         self._weights = shape * np.append(np.ones(n_features), _inverse_square(problem.scaling))
         self._stiffness = 1.0
         self._waiting = 0
-        self._descends, self._left, self._mark = False, TRIAL, np.inf
-        self._changes = 0
 
     def tell(self, evaluation: DualEvaluation) -> None:
         """Take the answer to ``query`` and set the next one."""
@@ -338,12 +319,7 @@ class DualStep:
         self._waiting = 0 if better else self._waiting + 1
         self.stalled = self._waiting > PATIENCE
         self.current = best
-        descended = self._descends
-        self._take_turns()
-        if self._descends:
-            self.query = self._descent(evaluation, evaluation.best if descended else 1.0)
-        else:
-            self.query = self._consensus(evaluation, descended)
+        self.query = self._consensus(evaluation)
 
     def _best(self, e: DualEvaluation) -> DualEvaluation:
         """Return the best point so far, beside the best bound: neither need improve steadily."""
@@ -352,30 +328,7 @@ class DualStep:
         gap = certified_gap(best.objective, bound) / bound if bound > 0.0 else np.inf
         return replace(best, bound=bound, relative_gap=gap)
 
-    def _take_turns(self) -> None:
-        """Give up consensus for descent, or the reverse, where the gap hardly closes any more."""
-        gap = float(np.log(max(self.current.objective - self.current.bound, 1e-300)))
-        if self.n_iter == 0:
-            self._mark = gap
-            return
-        self._left -= 1
-        if self._left > 0 or self._changes == 2:
-            return
-        fallen, self._mark, self._left = self._mark - gap, gap, TRIAL
-        if self.current.bound > 0.0 and fallen < SLOW:
-            # Whichever comes back has to begin anew: it stays.
-            self._descends = not self._descends
-            self._changes += 1
-
-    def _descent(self, e: DualEvaluation, step: float) -> DualQuery:
-        there = e.effect + step * e.rise
-        ahead = np.zeros(len(there) - 1, np.float32)
-        return DualQuery(there[:-1], float(there[-1]), ahead, 0.0, np.inf, step)
-
-    def _consensus(self, e: DualEvaluation, descended: bool) -> DualQuery:
-        if descended:
-            # The multipliers are what the nodes' dual variables amount to.
-            return replace(self._descent(e, e.best), stiffness=self._stiffness)
+    def _consensus(self, e: DualEvaluation) -> DualQuery:
         point = np.append(e.query.coef, e.query.intercept)
         stiffness = self._stiffness
         step = (e.effect + e.rise - point) / (1.0 + stiffness * self.shape)
