@@ -13,7 +13,7 @@ from dask_dml import DistributedGDRegressor, DistributedSGDRegressor
 from dask_dml.objective.losses import make_loss
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.problem import Problem
-from dask_dml.solvers.sgd import averaging, svrg, task
+from dask_dml.solvers.sgd import averaging, choose, svrg, task
 from dask_dml.solvers.sgd.step_length import CorrectedStep
 from dask_dml.solvers.sgd.stopping import GapWatch
 from dask_dml.solvers.sgd.stream_pass import loss_and_slope
@@ -150,7 +150,8 @@ def test_a_deadline_between_passes_keeps_what_is_known(module, monkeypatch):
         calls.append(None)
         return len(calls) > 4
 
-    monkeypatch.setattr(module, "late", late)
+    for each in (module, choose):
+        monkeypatch.setattr(each, "late", late)
     reduction = "svrg" if module is svrg else None
     model = DistributedSGDRegressor(
         loss="huber", variance_reduction=reduction, random_state=0, n_jobs=1, n_shards=2
@@ -185,7 +186,7 @@ def test_weights_have_no_scale(exponent, loss, penalty, n_shards, aggregation):
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_stuck_problems_are_finished_by_newtons_method(monkeypatch, sparse):
+def test_whole_gradients_go_on_from_stuck_problems(monkeypatch, sparse):
     """Of eight rows few lie off the kink, which no averaged direction leads along."""
     rng = np.random.default_rng(0)
     X = rng.uniform(size=(8, 3))
@@ -200,6 +201,21 @@ def test_stuck_problems_are_finished_by_newtons_method(monkeypatch, sparse):
         loss="epsilon_insensitive", epsilon=0.0, fit_intercept=False, tol=1e-6
     ).fit(X, Y)
     assert model.loss_curve_[-1] <= 1.001 * exact.loss_curve_[-1]
-    monkeypatch.setattr(svrg, "finish", lambda *_: None)
+    monkeypatch.setattr(choose, "_go_on", lambda _, __, solution, *___: solution)
     with pytest.warns(ConvergenceWarning, match="duality gap"):
         model.fit(rows, Y)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_without_a_penalty_the_end_is_checked_by_whole_gradients(sparse):
+    """Weights over decades: steps stand still far from the optimum, and no gap tells."""
+    rng = np.random.default_rng(3)
+    X = (rng.uniform(size=(400, 30)) < 0.1).astype(float)
+    y = X @ rng.standard_normal(30) + rng.standard_t(2, 400)
+    weight = 10.0 ** rng.uniform(-6, 6, 400)
+    model = DistributedSGDRegressor(loss="huber", epsilon=0.1, penalty=None, random_state=0)
+    model.fit(sp.csr_array(X) if sparse else X, y, weight)
+    exact = DistributedGDRegressor(loss="huber", epsilon=0.1, penalty=None, tol=1e-9)
+    exact.fit(X, y, weight)
+    assert model.converged_
+    np.testing.assert_allclose(model.loss_curve_[-1], exact.loss_curve_[-1], rtol=1e-3)

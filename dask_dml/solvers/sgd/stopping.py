@@ -68,6 +68,10 @@ class GapWatch:
         self.hopeless = bool(fallen <= self.tol and not in_time)
         return False
 
+    def proven(self, gap: float) -> bool:
+        """Return whether a relative gap shows that a problem that stands still is solved."""
+        return self.tol is None or gap <= self.tol * (LOOSE if self.kink else 1.0)
+
 
 class Patience:
     """scikit-learn's stopping rule: too many passes in a row without enough improvement.

@@ -19,7 +19,6 @@ import numpy as np
 
 from dask_dml.kernels.sgd_rows import CONSTANT, CORRECTED, CORRECTED_SQUARES, ETA0, PLAIN
 from dask_dml.objective.problem import Frame, Objective, Problem, Query
-from dask_dml.solvers.sgd.finish import finish
 from dask_dml.solvers.sgd.local_steps import Visit, Wants
 from dask_dml.solvers.sgd.node_cache import Ground
 from dask_dml.solvers.sgd.partials import Models, Survey
@@ -29,6 +28,7 @@ from dask_dml.solvers.sgd.step_length import CorrectedStep
 from dask_dml.solvers.sgd.stopping import GapWatch, Patience
 from dask_dml.solvers.sgd.task import (
     NO_WEIGHT_MESSAGE,
+    End,
     Nodes,
     SGDSolution,
     SGDTask,
@@ -70,6 +70,7 @@ class _Corrected:
             units=units,
         )
         self.steps = [self._step(c, problem) for c, problem in enumerate(problems)]
+        self.watches = [GapWatch(task, step.floor) for step in self.steps]
         self.cold = task.coef is None
         if self.cold and task.loss.quadratic:
             gradients = global_gradient(survey, self.frame, self.metric)
@@ -104,8 +105,6 @@ class _Corrected:
     def run(self) -> SGDSolution:
         task, nodes = self.task, self.nodes
         active = dict(enumerate(self.steps))
-        watch = {c: GapWatch(task, step.floor) for c, step in active.items()}
-        stuck: dict[int, CorrectedStep] = {}
         solution = SGDSolution(np.zeros((0, 0)), np.zeros(0))
         scores = Patience(task.tol, task.n_iter_no_change)
         if not late(task):
@@ -131,22 +130,17 @@ class _Corrected:
                 f"gap {max(step.anchor.relative_gap for step in self.steps):.2e}"
             )
             for c, step in list(active.items()):
-                met = task.split is None and watch[c].met(*step.reached, nodes.passes)
+                met = task.split is None and self.watches[c].met(*step.reached, nodes.passes)
                 # Without a bound, or a tolerance, nothing more can be said.
-                met |= step.stalled and not (watch[c].bounded and task.tol is not None)
+                met |= step.stalled and not (self.watches[c].bounded and task.tol is not None)
                 step.converged = met or step.anchor.relative_gap <= ROUNDING_GAP
-                hopeless = task.split is None and watch[c].hopeless
+                hopeless = task.split is None and self.watches[c].hopeless
                 if step.converged or step.stalled or hopeless:
                     del active[c]
-                if c not in active and not step.converged:
-                    stuck[c] = step
             if task.split is not None and self._score_stops(solution, scores, taken):
                 for step in active.values():
                     step.converged = True
                 break
-        if stuck:
-            finish(self.nodes, task, self.objective, stuck)
-            solution.curve.append(self._total())
         return self._finish(solution)
 
     def _score_stops(self, solution: SGDSolution, scores: Patience, taken: int) -> bool:
@@ -240,8 +234,16 @@ class _Corrected:
     def _finish(self, solution: SGDSolution) -> SGDSolution:
         solution.coef, solution.intercept = self._raw()
         solution.n_iter = self.nodes.passes
-        solution.converged = all(step.converged for step in self.steps)
-        solution.relative_gap = max(step.anchor.relative_gap for step in self.steps)
+        solution.ends = [
+            End(step.anchor.objective, step.anchor.relative_gap, step.converged)
+            for step in self.steps
+        ]
+        solution.proven = [
+            step.converged and watch.proven(step.reached[1])
+            for step, watch in zip(self.steps, self.watches, strict=True)
+        ]
+        solution.converged = all(end.converged for end in solution.ends)
+        solution.relative_gap = max(end.relative_gap for end in solution.ends)
         solution.weight = self.frame.weight
         solution.rows_seen = self.task.rows_seen + self.epoch * sum(self.nodes.shard_rows)
         return solution

@@ -129,6 +129,25 @@ class SGDTask:
             self.report(line)
 
 
+@dataclass(frozen=True)
+class End:
+    """Where one problem ended.
+
+    Attributes
+    ----------
+    objective : float
+        Objective reached.
+    relative_gap : float
+        Relative duality gap reached; infinite where none is known.
+    converged : bool
+        Whether a stopping rule was met.
+    """
+
+    objective: float
+    relative_gap: float
+    converged: bool
+
+
 @dataclass
 class SGDSolution:
     """Where the fit ended, for raw columns.
@@ -149,6 +168,10 @@ class SGDSolution:
         Rows visited by steps.
     scores : list of float
         R^2 on the held-out rows after every exchange.
+    ends : list of End
+        Where each output ended, if steps were corrected.
+    proven : list of bool
+        Whether the end of each output is the optimum by its gap, and not for want of progress.
     last : tuple of ndarray or None
         The iterate behind an averaged model: coefficients, intercepts and the number of rows
         in the average.
@@ -168,6 +191,8 @@ class SGDSolution:
     relative_gap: float = np.inf
     rows_seen: int = 0
     scores: list[float] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
+    proven: list[bool] = field(default_factory=list)
     last: tuple[np.ndarray, np.ndarray, int] | None = None
     survey: Survey | None = None
     weight: float = 0.0
