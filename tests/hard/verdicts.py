@@ -92,7 +92,8 @@ def judge(result: dict, best: np.ndarray | None, liblinear: list[dict] | None = 
         found.add("silent")
     if result["warned"] and not above <= POOR:
         found.add("poor")
-    if result["max_time"] is not None and result["seconds"] > result["max_time"] + GRACE:
+    overran = result["max_time"] is not None and result["seconds"] > result["max_time"] + GRACE
+    if overran or result.get("overran"):
         found.add("late")
     # A stream is read anew in every round, which liblinear does not do at all.
     held = case.engine != "streaming"
