@@ -37,6 +37,7 @@ ROOMS = (
     "preprocessing",
     "compose",
     "metrics",
+    "callbacks",
     "inspection",
     "model_selection",
     "display",

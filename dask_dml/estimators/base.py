@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from dask_dml.estimators.monitor import CallbackSupportMixin, FitMonitor
 from dask_dml.estimators.parameters import Constraint, check_parameters
 from dask_dml.estimators.prediction import linear_predict, linear_score
 
@@ -24,10 +25,11 @@ _BAD_COLUMN = re.compile(r"(Input X contains .*?, column )(\d+)(\..*)", re.DOTAL
 SMALL_SYSTEM, LARGE_SYSTEM = 500, 2000
 
 
-class LinearEstimator(BaseEstimator):
+class LinearEstimator(CallbackSupportMixin, BaseEstimator):
     """Parameters and failed fits, for every estimator of the package."""
 
     _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]]
+    verbose: int
     n_rounds_: int
     engine_: str
     n_recoveries_: int
@@ -73,6 +75,13 @@ class LinearEstimator(BaseEstimator):
             return None
         name = type(self).__name__
         return lambda line: print(f"[{name}] {line}", flush=True)
+
+    def _lines(self, monitor: FitMonitor | None) -> Callable[[str], None] | None:
+        """Return what takes the solvers' lines of text."""
+        if monitor is None or monitor.report is None:
+            return self._report(self.verbose) if monitor is None else None
+        limits = (f"{name}={getattr(self, name)!r}" for name in ("max_iter", "tol", "max_time"))
+        return monitor.lines(", ".join(one for one in limits if not one.endswith("None")))
 
     def _warn_not_converged(self, reached: str, remedy: str) -> None:
         warnings.warn(
@@ -156,9 +165,15 @@ class LinearRegressorMixin(MultiOutputMixin, RegressorMixin):
         return np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_)
 
     def _set_coefficients(self, coef: np.ndarray, intercept: np.ndarray, multi: bool) -> None:
+        self.__dict__.update(self._coefficients(coef, intercept, multi))
+
+    @staticmethod
+    def _coefficients(coef: np.ndarray, intercept: np.ndarray, multi: bool) -> dict[str, Any]:
         # Of a y of shape (n_samples, 1) as in scikit-learn's Ridge, Lasso and SGDRegressor.
-        self.coef_ = coef if len(coef) > 1 else coef[0]
-        self.intercept_ = intercept if multi else float(intercept[0])
+        return {
+            "coef_": coef if len(coef) > 1 else coef[0],
+            "intercept_": intercept if multi else float(intercept[0]),
+        }
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

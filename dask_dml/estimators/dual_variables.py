@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.estimators.classifier import read_coded
@@ -83,7 +84,8 @@ class DualVariablesMixin:
                     "y has not the classes that there were at the fit "
                     f"({self.classes_.tolist()}); hand over the data of the fit."
                 )
-            task = self._task(chunks.n_features, found, np.inf, {})
+            random_state = check_random_state(self.random_state)
+            task = self._task(chunks.n_features, found, np.inf, {}, random_state)
             limits = task.limits
             if self.solver == "auto":
                 # Another solver may have had a part in the bound: this one's is to be no worse.

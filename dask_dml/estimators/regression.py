@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from dask_dml.estimators.base import LinearEstimator, LinearRegressorMixin
 from dask_dml.estimators.checkpoint import CHECKPOINT, Checkpoint, open_recorded
 from dask_dml.estimators.export import linear_model
+from dask_dml.estimators.monitor import FitMonitor, stopped, watching, with_callbacks
 from dask_dml.estimators.parameters import (
     BOOLEAN,
     COUNT,
@@ -263,6 +265,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         self.max_time = max_time
         self.checkpoint = checkpoint
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedGDRegressor:
         """Fit the coefficients.
 
@@ -292,12 +295,16 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         """
         self._check_parameters()
         # Numba is loaded at the first fit: importing the package stays quick.
+        monitor = FitMonitor(self, X, y, sample_weight)
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
             chunks = read_input(self, X, y, sample_weight)
             start = [vars(self).get(name) for name in ("coef_", "intercept_") if self.warm_start]
             with open_recorded(self, chunks, deadline, *start) as (rounds, random_state):
-                self._fit_rounds(rounds, chunks, deadline, random_state=random_state)
+                self._fit_rounds(
+                    rounds, chunks, deadline, random_state=random_state, monitor=monitor
+                )
+        monitor.end()
         return self
 
     def _fit_rounds(
@@ -307,32 +314,36 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         deadline: float,
         labels: Any = None,  # noqa: ARG002 - as of classifiers
         random_state: np.random.RandomState | None = None,
+        monitor: FitMonitor | None = None,
     ) -> None:
         """Fit rows that are placed already."""
         from dask_dml.solvers.choose import solve
 
         random_state = random_state or check_random_state(self.random_state)
-        task = self._task(chunks.n_features, chunks.n_outputs, deadline, vars(self), random_state)
+        task = self._task(chunks, deadline, vars(self), random_state, monitor)
         # Statistics are solved once, when nothing else runs: by as many threads as there are.
         once = self.solver == "statistics"
-        with nullcontext() if once else self._driver_threads(chunks.n_features):
+        threads = nullcontext() if once else self._driver_threads(chunks.n_features)
+        model = partial(self._coefficients, multi=chunks.multi_output)
+        with threads, watching(monitor, rounds, chunks, model):
             solution = solve(rounds, task)
         self._set_rounds(rounds)
-        self._set_solution(solution, chunks.multi_output)
+        self._set_solution(solution, chunks.multi_output, warn=not stopped(monitor))
 
     def _task(
         self,
-        n_features: int,
-        n_outputs: int,
+        chunks: Any,
         deadline: float,
         before: Mapping[str, Any],
         random_state: np.random.RandomState,
+        monitor: FitMonitor | None,
     ) -> Any:
         from dask_dml.objective.losses import make_loss
         from dask_dml.objective.penalties import make_penalty
         from dask_dml.solvers.base import Limits
         from dask_dml.solvers.choose import Task
 
+        n_features, n_outputs = chunks.n_features, chunks.n_outputs
         coef, intercept = None, None
         if self.warm_start and "coef_" in before:
             coef = np.atleast_2d(before["coef_"])
@@ -355,13 +366,15 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
             eta0=self.eta0,
             power_t=self.power_t,
             momentum=self.momentum,
-            limits=Limits(self.max_iter, self.tol, deadline, self._report(self.verbose)),
+            limits=Limits(
+                self.max_iter, self.tol, deadline, self._lines(monitor), observer=monitor
+            ),
             random_state=random_state,
             coef=coef,
             intercept=intercept,
         )
 
-    def _set_solution(self, solution: Any, multi_output: bool) -> None:
+    def _set_solution(self, solution: Any, multi_output: bool, *, warn: bool = True) -> None:
         outcomes = solution.outcomes
         self._set_coefficients(solution.coef, solution.intercept, multi_output)
         self._weight_sum = solution.weight
@@ -372,7 +385,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         longest = max(len(outcome.curve) for outcome in outcomes)
         curves = [o.curve + o.curve[-1:] * (longest - len(o.curve)) for o in outcomes]
         self.loss_curve_ = [float(sum(values)) for values in zip(*curves, strict=True)]
-        if not self.converged_:
+        if not self.converged_ and warn:
             self._warn(outcomes)
 
     def _warn(self, outcomes: list[Any]) -> None:

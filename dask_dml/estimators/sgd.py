@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from dask_dml.estimators.base import LinearEstimator, LinearRegressorMixin
 from dask_dml.estimators.checkpoint import CHECKPOINT, Checkpoint, open_recorded
 from dask_dml.estimators.export import sgd_regressor
+from dask_dml.estimators.monitor import FitMonitor, stopped, watching, with_callbacks
 from dask_dml.estimators.parameters import (
     BOOLEAN,
     COUNT,
@@ -294,6 +296,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         self.max_time = max_time
         self.checkpoint = checkpoint
 
+    @with_callbacks
     def fit(
         self,
         X: Any,
@@ -335,6 +338,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         """
         self._check()
         # Numba is loaded at the first fit: importing the package stays quick.
+        monitor = FitMonitor(self, X, y, sample_weight)
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
             before = vars(self).copy()
@@ -346,7 +350,15 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
                 )
             start = coef, intercept
             with open_recorded(self, chunks, deadline, *start) as (rounds, random_state):
-                self._fit_rounds(rounds, chunks, deadline, start=start, random_state=random_state)
+                self._fit_rounds(
+                    rounds,
+                    chunks,
+                    deadline,
+                    monitor=monitor,
+                    start=start,
+                    random_state=random_state,
+                )
+        monitor.end()
         return self
 
     def _fit_rounds(
@@ -355,6 +367,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         chunks: Any,
         deadline: float,
         labels: Any = None,  # noqa: ARG002 - as of classifiers
+        monitor: FitMonitor | None = None,
         start: tuple[Any, Any] = (None, None),
         random_state: np.random.RandomState | None = None,
     ) -> None:
@@ -362,13 +375,14 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         from dask_dml.solvers.sgd.choose import solve
         from dask_dml.solvers.sgd.stream_memory import Memory
 
-        task = self._task(chunks, *start, deadline, random_state=random_state)
-        with self._driver_threads(0):
+        task = self._task(chunks, *start, deadline, random_state=random_state, monitor=monitor)
+        model = partial(self._coefficients, multi=chunks.multi_output)
+        with self._driver_threads(0), watching(monitor, rounds, chunks, model):
             solution = solve(rounds, task)
         self._set_rounds(rounds)
         self._set_solution(solution, chunks.multi_output)
         self._memory = Memory(solution.weight, None, solution.survey, solution.last)
-        if not self.converged_ and self.tol is not None:
+        if not self.converged_ and self.tol is not None and not stopped(monitor):
             gap = f", the duality gap is {self.duality_gap_:.1e}" if self._corrected else ""
             self._warn_not_converged(
                 f"{self.n_iter_} passes have been made (max_iter={self.max_iter}, "
@@ -537,6 +551,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         deadline: float,
         rows_seen: int = 0,
         random_state: np.random.RandomState | None = None,
+        monitor: FitMonitor | None = None,
     ) -> Any:
         from dask_dml.objective.losses import make_loss
         from dask_dml.objective.penalties import make_penalty
@@ -568,7 +583,8 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
             split=split,
             key=key,
             deadline=deadline,
-            report=self._report(self.verbose),
+            report=self._lines(monitor),
+            observer=monitor,
             coef=coef,
             intercept=intercept,
             rows_seen=rows_seen,

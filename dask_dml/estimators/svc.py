@@ -16,6 +16,12 @@ from dask_dml.estimators.checkpoint import CHECKPOINT, Checkpoint, open_recorded
 from dask_dml.estimators.classifier import LinearClassifierMixin
 from dask_dml.estimators.dual_variables import DualVariablesMixin
 from dask_dml.estimators.export import transfer
+from dask_dml.estimators.monitor import (
+    FitMonitor,
+    stopped,
+    watching,
+    with_callbacks,
+)
 from dask_dml.estimators.parameters import (
     BOOLEAN,
     COUNT,
@@ -230,6 +236,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         self.max_time = max_time
         self.checkpoint = checkpoint
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedLinearSVC:
         """Fit the coefficients.
 
@@ -260,13 +267,15 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         self._check_parameters()
         self._check_combination()
         # Numba is loaded at the first fit: importing the package stays quick.
+        monitor = FitMonitor(self, X, y, sample_weight)
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
             labels = read_labels(y, in_memory=not is_dask(X))
             chunks = read_input(self, X, labels.y, sample_weight)
             start = [vars(self).get(name) for name in ("coef_", "intercept_") if self.warm_start]
             with open_recorded(self, chunks, deadline, *start) as (rounds, random_state):
-                self._fit_rounds(rounds, chunks, deadline, labels, random_state)
+                self._fit_rounds(rounds, chunks, deadline, labels, random_state, monitor)
+        monitor.end()
         return self
 
     def _fit_rounds(
@@ -276,20 +285,22 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         deadline: float,
         labels: Any,
         random_state: np.random.RandomState | None = None,
+        monitor: FitMonitor | None = None,
     ) -> None:
         """Fit rows that are placed already."""
         from dask_dml.passes.margins import class_sums
         from dask_dml.solvers.margin_choose import solve
 
         before = vars(self).copy()
-        found = rounds.map_reduce(class_sums)
-        self.classes_ = labels.decode(found.classes)
         random_state = random_state or check_random_state(self.random_state)
-        task = self._task(chunks.n_features, found, deadline, before, random_state)
-        with self._driver_threads(chunks.n_features):
-            solution = solve(rounds, task)
+        with watching(monitor, rounds, chunks, _coefficients):
+            found = rounds.map_reduce(class_sums)
+            self.classes_ = labels.decode(found.classes)
+            task = self._task(chunks.n_features, found, deadline, before, random_state, monitor)
+            with self._driver_threads(chunks.n_features):
+                solution = solve(rounds, task)
         self._set_rounds(rounds)
-        self._set_solution(solution)
+        self._set_solution(solution, warn=not stopped(monitor))
 
     def _check_combination(self) -> None:
         if self.penalty == "l1" and self.loss == "hinge":
@@ -310,6 +321,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         deadline: float,
         before: Mapping[str, Any],
         random_state: np.random.RandomState,
+        monitor: FitMonitor | None = None,
     ) -> Any:
         from dask_dml.solvers.base import Limits
         from dask_dml.solvers.margin_task import Task
@@ -330,6 +342,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         seed = 0
         if self.random_state is not None:
             seed = int(random_state.randint(2**31 - 1))
+        report = self._lines(monitor)
         return Task(
             labels=found.classes,
             rows=found.rows,
@@ -344,7 +357,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
             sparse=found.sparse,
             open_local=self._open_local,
             solver=self.solver,
-            limits=Limits(self.max_iter, self.tol, deadline, self._report(self.verbose)),
+            limits=Limits(self.max_iter, self.tol, deadline, report=report, observer=monitor),
             seed=seed,
             coef=coef,
             intercept=intercept,
@@ -373,7 +386,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
             )
         return self._model()[0], np.where(self.fit_intercept, before["intercept_"], 0.0)
 
-    def _set_solution(self, solution: Any) -> None:
+    def _set_solution(self, solution: Any, *, warn: bool) -> None:
         outcomes = solution.outcomes
         self.coef_, self.intercept_ = solution.coef, solution.intercept
         self.solver_ = solution.solver
@@ -386,7 +399,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         curves = [o.curve + o.curve[-1:] * (longest - len(o.curve)) for o in outcomes]
         self.loss_curve_ = [float(sum(values)) for values in zip(*curves, strict=True)]
         self._duals = None if solution.interior else solution.duals
-        if not self.converged_:
+        if not self.converged_ and warn:
             remedy = "Increase max_iter (or max_time), scale the columns, or take a smaller C"
             if self.solver_ == "dual":
                 remedy += ", or use solver='newton'"
@@ -430,3 +443,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _coefficients(coef: np.ndarray, intercept: np.ndarray) -> dict[str, Any]:
+    return {"coef_": coef, "intercept_": intercept}

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.estimators.base import LinearEstimator, LinearRegressorMixin
 from dask_dml.estimators.export import linear_model, transfer
+from dask_dml.estimators.monitor import FitMonitor, with_callbacks
 from dask_dml.estimators.parameters import (
     BOOLEAN,
     COUNT,
@@ -170,6 +171,7 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
         self.verbose = verbose
         self.n_jobs = n_jobs
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedGDRegressorCV:
         """Choose the penalty by cross-validation, and fit all rows with it.
 
@@ -200,6 +202,7 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
         from dask_dml.model_selection.penalty_search import check_columns, search
         from dask_dml.rounds import open_rounds
 
+        monitor = FitMonitor(self, X, y, sample_weight)
         with self._unchanged_on_error():
             chunks = read_input(self, X, y, sample_weight)
             check_columns(chunks.n_features, type(self).__name__)
@@ -217,6 +220,7 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
                 )
                 self._set_rounds(rounds)
             self._set_found(found, chunks.multi_output)
+        monitor.end()
         return self
 
     def _set_found(self, found: Any, multi_output: bool) -> None:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from dask_dml.input.chunks import Chunks
     from dask_dml.rounds.worker import Answer
 
+#: Seconds of compilation in a round from which on it is told of.
+WORTH_TELLING = 0.5
+
 
 class ClusterRounds:
     """Visit shards where a Dask cluster holds them: one call per worker and round.
@@ -40,8 +43,8 @@ class ClusterRounds:
     The blocks are Dask's (counted, spillable, computed again when lost); a round is not made of
     tasks, which would cost some 15 ms, but of one call to every worker, which looks its blocks
     up, evaluates the function on threads of its own and adds up what it can.  While the engine
-    is open each worker holds one task named ``dask_dml-fit-...`` outside of its thread pool, by
-    which the scheduler knows that the worker is in use.
+    is open each worker holds one task named ``dask_dml-fit-runs-in-rounds-...`` outside of its
+    thread pool, by which the scheduler knows that the worker is in use.
 
     A lost worker costs a repeated round: its blocks are computed again by Dask, its shards move
     as a whole to the workers that are left, and the sum has the same bits as before.
@@ -64,6 +67,8 @@ class ClusterRounds:
         Successful rounds so far.
     n_recoveries : int
         Times that shards had to be brought together again.
+    compile_seconds : float
+        Of the rounds so far, in which workers compiled kernels.
     max_recoveries : int
         How often that may happen without a successful round in between (dask config
         ``dask_dml.max-recoveries``, 5 by default).
@@ -101,6 +106,7 @@ class ClusterRounds:
         self._in_a_row = 0
         self._losers: Counter[int] = Counter()
         self._balance = Balance()
+        self.compile_seconds = 0.0
         self._placement: Placement | None = None
         try:
             self._placement = Placement(client, self.fit, chunks, n_shards)
@@ -210,6 +216,13 @@ class ClusterRounds:
     ) -> None:
         name = getattr(function, "__qualname__", repr(function))
         logger.info("round %d: %s took %.3f s", self.n_rounds, name, seconds)
+        compiling = max((answer.compiling for answer in answers.values()), default=0.0)
+        self.compile_seconds += compiling
+        if compiling > WORTH_TELLING:
+            message = (
+                f"round {self.n_rounds}: compiling kernels, once, took {compiling:.1f} s of it"
+            )
+            tell(logging.INFO, "compiling", message, self.client, fit=self.fit)
         warning = self._balance.add({worker: a.seconds for worker, a in answers.items()})
         if warning is not None:
             tell(logging.WARNING, "imbalance", warning, self.client, fit=self.fit)
@@ -248,7 +261,8 @@ class ClusterRounds:
         held = self._holds.get(address)
         if held is not None and held.status == "pending":
             return str(held.key)
-        return f"{PREFIX}fit-{self.fit}-{uuid.uuid4().hex[:8]}"
+        # The dashboard shows the words.
+        return f"{PREFIX}fit-runs-in-rounds-{self.fit}-{uuid.uuid4().hex[:8]}"
 
     def _hold(self, keys: Mapping[str, str]) -> None:
         for address in set(self._holds) - set(keys):

@@ -7,6 +7,7 @@ Every function here travels by reference.  Those with a parameter ``dask_worker`
 from __future__ import annotations
 
 import asyncio
+import functools
 import pickle
 import threading
 import time
@@ -22,6 +23,7 @@ from distributed import Status, get_worker, secede
 
 from dask_dml.blocks import Block, Shard
 from dask_dml.rounds.base import TreeSum
+from dask_dml.rounds.log import TOPIC
 from dask_dml.rounds.tasks import PREFIX
 from dask_dml.rounds.threads import BlasLimit
 
@@ -54,6 +56,8 @@ class Answer:
         What a shard function raised.
     seconds : float
         What the visit took.
+    compiling : float
+        Seconds of it in which this process compiled kernels, which is done once.
     """
 
     nodes: dict[tuple[int, int], Any] = field(default_factory=dict)
@@ -61,6 +65,7 @@ class Answer:
     stateless: tuple[int, ...] = ()
     error: BaseException | None = None
     seconds: float = 0.0
+    compiling: float = 0.0
 
 
 class Session:
@@ -296,11 +301,7 @@ async def run_round(
     missing = session.missing()
     if missing:
         return Answer(missing=missing)
-    start = time.perf_counter()
-    nodes, error = await session.run(lambda shard: function(shard, broadcast))
-    seconds = time.perf_counter() - start
-    _log(session, function, seconds)
-    return Answer(nodes, error=error, seconds=seconds)
+    return await _timed(session, function, lambda shard: function(shard, broadcast))
 
 
 async def run_update(
@@ -341,11 +342,7 @@ async def run_update(
         states[shard.number] = {number - 1: before, number: after}
         return partial
 
-    start = time.perf_counter()
-    nodes, error = await session.run(call)
-    seconds = time.perf_counter() - start
-    _log(session, function, seconds)
-    return Answer(nodes, error=error, seconds=seconds)
+    return await _timed(session, function, call)
 
 
 def export_states(fit: str, shards: Iterable[int], dask_worker: Worker) -> dict[int, Any]:
@@ -362,16 +359,36 @@ def import_states(fit: str, states: Mapping[int, Any], dask_worker: Worker) -> N
     session.states |= {number: state for number, state in states.items() if number in session.plan}
 
 
-def _log(session: Session, function: Callable[..., Any], seconds: float) -> None:
-    session.worker.log_event(
-        "dask_dml",
-        {
-            "fit": session.fit,
-            "round": getattr(function, "__qualname__", repr(function)),
-            "shards": len(session.plan),
-            "seconds": seconds,
-        },
-    )
+async def _timed(
+    session: Session, function: Callable[..., Any], call: Callable[[Shard], Any]
+) -> Answer:
+    clock = compile_clock()
+    start, compiled = time.perf_counter(), clock.duration if clock.done else 0.0
+    nodes, error = await session.run(call)
+    seconds = time.perf_counter() - start
+    compiling = (clock.duration if clock.done else 0.0) - compiled
+    name = getattr(function, "__qualname__", repr(function))
+    event = {
+        "kind": "round",
+        "message": f"{name}: {len(session.plan)} shard(s) in {seconds:.3f} s",
+        "fit": session.fit,
+        "round": name,
+        "shards": len(session.plan),
+        "seconds": seconds,
+        "compiling": compiling,
+    }
+    session.worker.log_event(TOPIC, event)
+    return Answer(nodes, error=error, seconds=seconds, compiling=compiling)
+
+
+@functools.cache
+def compile_clock() -> Any:
+    """Return the clock of all compilation in this process, which runs from the first call on."""
+    from numba.core.event import TimingListener, register
+
+    clock = TimingListener()
+    register("numba:compile", clock)
+    return clock
 
 
 def hold(fit: str, address: str) -> None:

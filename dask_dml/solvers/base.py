@@ -17,6 +17,7 @@ import numpy as np
 
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.problem import Evaluation, Frame, Objective, Problem, Query
+from dask_dml.solvers.progress import Observer, Progress
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Limits:
         Called with one line of text per round.
     aim : float
         Share of ``tol`` to go on to, where passes are few; what meets ``tol`` has converged.
+    observer : Observer or None
+        Told of every round; may end the fit.
     """
 
     max_iter: int
@@ -42,6 +45,13 @@ class Limits:
     deadline: float = math.inf
     report: Callable[[str], None] | None = None
     aim: float = 1.0
+    observer: Observer | None = None
+
+    @property
+    def late(self) -> bool:
+        """Whether no further iteration may begin: time is up, or the observer has said so."""
+        asked = self.observer is not None and self.observer.stopped
+        return asked or time.monotonic() > self.deadline
 
 
 class Step(Protocol):
@@ -131,12 +141,14 @@ def minimise(objective: Objective, steps: Sequence[Step], limits: Limits) -> lis
     while active:
         answers = objective.evaluate({number: step.query for number, step in active.items()})
         n_rounds += 1
-        late = time.monotonic() > limits.deadline or n_rounds > 20 * (limits.max_iter + 1)
-        for number, step in list(active.items()):
+        for number, step in active.items():
             before = step.n_iter
             step.tell(answers[number])
             if step.n_iter > before or not curves[number]:
                 curves[number].append(step.current.objective)
+        _tell(objective.rounds.n_rounds, steps, limits.observer)
+        late = limits.late or n_rounds > 20 * (limits.max_iter + 1)
+        for number, step in list(active.items()):
             penalty = objective.problems[number].penalty
             done = _met(step, penalty, limits.aim * limits.tol)
             if done or late or step.stalled or step.n_iter >= limits.max_iter:
@@ -146,6 +158,26 @@ def minimise(objective: Objective, steps: Sequence[Step], limits: Limits) -> lis
         if limits.report is not None:
             limits.report(_line(n_rounds, steps))
     return [outcomes[number] for number in range(len(steps))]
+
+
+def _tell(n_rounds: int, steps: Sequence[Step], observer: Observer | None) -> None:
+    if observer is None:
+        return
+
+    def model() -> tuple[np.ndarray, np.ndarray]:
+        queries = [step.current.query for step in steps]
+        return np.array([q.coef for q in queries]), np.array([q.intercept for q in queries])
+
+    observer.tell(
+        Progress(
+            n_rounds=n_rounds,
+            n_iter=max(step.n_iter for step in steps),
+            objective=float(sum(step.current.objective for step in steps)),
+            relative_gap=float(max(step.current.relative_gap for step in steps)),
+            optimality=float(max(step.optimality for step in steps)),
+            model=model,
+        )
+    )
 
 
 def _met(step: Step, penalty: ElasticNet, tol: float) -> bool:

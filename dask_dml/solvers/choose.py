@@ -21,6 +21,7 @@ from dask_dml.solvers.lbfgs import LBFGSStep
 from dask_dml.solvers.least_norm import shortest
 from dask_dml.solvers.newton import NewtonStep
 from dask_dml.solvers.portfolio import hand_over, successors
+from dask_dml.solvers.progress import Model, Progress, with_model
 
 #: Columns up to which second moments are gathered: beyond, n_features**2 of work per row costs
 #: more than the passes that it saves.
@@ -170,7 +171,11 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         n_rows = sum(rounds.shard_rows)
         following = successors(solver, task.loss, task.penalty, n_rows, whole.n_features)
 
+    def raw(model: Model) -> Model:
+        return _raw_model(task, frame, columns, whole.n_features, *model)
+
     def attempt(solver: str, limits: Limits, before: Sequence[Outcome] | None) -> list[Outcome]:
+        limits = replace(limits, observer=with_model(limits.observer, raw))
         known, further = first, replace(task, limits=limits)
         if before is not None:
             further = _from(further, frame, before)
@@ -223,6 +228,8 @@ def _run(solver: str, task: Task, objective: Objective, first: Moments) -> list[
         quadratic = statistics.Quadratic.of(first, centred=task.fit_intercept)
         starts = np.zeros((task.n_outputs, task.n_features)) if task.coef is None else task.coef
         outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits)
+        if task.limits.observer is not None:
+            task.limits.observer.tell(_solved(rounds.n_rounds, outcomes))
         if task.limits.report is not None:
             task.limits.report(
                 progress(
@@ -411,18 +418,50 @@ def _largest_eigenvalue(
     return 1.1 * value  # power iteration comes from below
 
 
-def _solution(solver: str, objective: Objective, task: Task, outcomes: list[Outcome]) -> Solution:
-    coef = np.array([outcome.coef for outcome in outcomes])
-    intercept = np.zeros(len(outcomes))
-    if objective.fit_intercept:
-        intercept[:] = [
-            objective.frame.raw_intercept(problem.column, outcome.coef, outcome.intercept)
-            for problem, outcome in zip(objective.problems, outcomes, strict=True)
-        ]
-    if objective.columns is not None:
-        whole = np.zeros((len(outcomes), task.n_features))
-        whole[:, objective.columns] = coef
+def _solved(n_rounds: int, outcomes: Sequence[Outcome]) -> Progress:
+    """Return the progress of a fit that was solved at once."""
+
+    def model() -> Model:
+        return np.array([o.coef for o in outcomes]), np.array([o.intercept for o in outcomes])
+
+    return Progress(
+        n_rounds=n_rounds,
+        n_iter=max(outcome.n_iter for outcome in outcomes),
+        objective=float(sum(outcome.objective for outcome in outcomes)),
+        relative_gap=float(max(outcome.relative_gap for outcome in outcomes)),
+        optimality=float(max(outcome.optimality for outcome in outcomes)),
+        model=model,
+    )
+
+
+def _raw_model(
+    task: Task,
+    frame: Frame,
+    columns: np.ndarray | None,
+    n_features: int,
+    coef: np.ndarray,
+    intercept: np.ndarray,
+) -> Model:
+    """Return a model for X as it was given, from one of centred columns that occur."""
+    raw = np.zeros(len(coef))
+    if task.fit_intercept:
+        raw[:] = [frame.raw_intercept(c, row, intercept[c]) for c, row in enumerate(coef)]
+    if columns is not None:
+        whole = np.zeros((len(coef), n_features))
+        whole[:, columns] = coef
         coef = whole
+    return coef, raw
+
+
+def _solution(solver: str, objective: Objective, task: Task, outcomes: list[Outcome]) -> Solution:
+    coef, intercept = _raw_model(
+        replace(task, fit_intercept=objective.fit_intercept),
+        objective.frame,
+        objective.columns,
+        task.n_features,
+        np.array([outcome.coef for outcome in outcomes]),
+        np.array([outcome.intercept for outcome in outcomes]),
+    )
     rows = float(sum(objective.rounds.shard_rows))
     weight = rows if task.uniform else objective.frame.weight
     return Solution(coef, intercept, solver, outcomes, weight)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -49,7 +48,7 @@ def shortest(
     p = len(objective.frame.mean)
     if p > MAX_COLUMNS and objective.frame.n_rows * p > MAX_ENTRIES:
         return outcomes
-    if time.monotonic() > limits.deadline or _full_rank(rounds, objective, first):
+    if limits.late or _full_rank(rounds, objective, first):
         return outcomes
     frame = objective.frame
     mean = frame.mean + frame.residual_mean if objective.fit_intercept else np.zeros(p)

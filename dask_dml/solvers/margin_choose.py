@@ -29,6 +29,7 @@ from dask_dml.solvers.margin_newton import (
 from dask_dml.solvers.margin_sample import fetch_sample, sample_share, worse_than_zero
 from dask_dml.solvers.margin_task import Solution, Task, problems
 from dask_dml.solvers.margin_turns import Run, Start, Turns, take_turns, watched
+from dask_dml.solvers.progress import with_model
 
 #: First width of the rounded kink: at coefficients of zero every row lies at its edge.
 FIRST_WIDTH = 2.0
@@ -108,6 +109,8 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     """
     choose_solver(task)
     task, batch, columns = _prepared(rounds, task)
+    observer = with_model(task.limits.observer, lambda m: (columns.spread(m[0]), m[1]))
+    task = replace(task, limits=replace(task.limits, observer=observer))
     first = choose_solver(task)
     run = {"dual": _solve_dual, "newton": _solve_newton}
     if first == "dual" and task.squared:
@@ -393,7 +396,7 @@ def _sample_start(
         new = partial(SvmNewtonStep, deadline=task.limits.deadline)
         zero = np.zeros(task.n_features)
         steps: list[Any] = [new(p, zero, 0.0, FIRST_WIDTH, tol, n_rows) for p in smaller]
-        limits = replace(task.limits, tol=tol, report=None, max_iter=50)
+        limits = replace(task.limits, tol=tol, report=None, observer=None, max_iter=50)
         outcomes = minimise(objective, steps, limits)
     width = min(max(START_WIDTH * np.sqrt(noise), 1e-3), FIRST_WIDTH)
     return (

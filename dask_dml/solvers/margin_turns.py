@@ -9,7 +9,6 @@ What counts in the end is the best point, and the best bound, whoever found them
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ from dask_dml.objective.certificate import certified_gap
 from dask_dml.objective.margins import MarginProblem
 from dask_dml.solvers.base import Limits, Outcome
 from dask_dml.solvers.dual.support import Duals
+from dask_dml.solvers.progress import Ended, continued, together_with
 
 #: Passes, and iterations, before a solver may be told to hand over for the first time.
 PATIENCE, MIN_ITER = 20, 4
@@ -177,7 +177,11 @@ def take_turns(
         result = solvers[name](
             [batch[number] for number in numbers],
             start,
-            replace(limits, max_iter=limits.max_iter - used),
+            replace(
+                limits,
+                max_iter=limits.max_iter - used,
+                observer=continued(together_with(limits.observer, _ended(best), numbers), used),
+            ),
             PATIENCE * 2**turn,
         )
         before = _most(best, numbers)
@@ -190,8 +194,7 @@ def take_turns(
         solved, numbers = numbers, [numbers[at] for at in kept]
         idle = 0 if _most(best, numbers) < (1.0 - PROGRESS) * before else idle + 1
         used += taken[-1][1]
-        late = time.monotonic() > limits.deadline
-        spent = late or used >= limits.max_iter or turn == max_turns - 1
+        spent = limits.late or used >= limits.max_iter or turn == max_turns - 1
         if not numbers or spent or idle == len(names):
             break
         ended = [best[number] for number in numbers]
@@ -209,6 +212,13 @@ def take_turns(
     only = len(solved) == len(batch) and all(own[number] == turn for number in own)
     outcomes = [best[number] for number in range(len(batch))]
     return Turns(outcomes, result if only else None, taken)
+
+
+def _ended(best: Mapping[int, Outcome]) -> dict[int, Ended]:
+    return {
+        number: Ended(one.coef, one.intercept, one.objective, one.relative_gap)
+        for number, one in best.items()
+    }
 
 
 def _most(best: Mapping[int, Outcome], numbers: Sequence[int]) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dask_dml.objective.losses import Loss
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.solvers.base import Limits, Outcome
+from dask_dml.solvers.progress import continued
 
 #: Columns up to which second moments are gathered where gradients alone do not get there.
 MAX_RESCUE_COLUMNS = 4000
@@ -73,13 +73,15 @@ def hand_over(
     """
     outcomes = attempt(solver, share(solver, limits) if following else limits, None)
     for other in following:
-        left = limits.max_iter - max(outcome.n_iter for outcome in outcomes)
+        taken = max(outcome.n_iter for outcome in outcomes)
+        left = limits.max_iter - taken
         done = all(outcome.converged for outcome in outcomes)
-        if done or left < 1 or time.monotonic() > limits.deadline:
+        if done or left < 1 or limits.late:
             break
         if limits.report is not None:
             limits.report(f"{solver} makes no more progress: {other} goes on from there")
-        later = attempt(other, replace(limits, max_iter=left), outcomes)
+        observer = continued(limits.observer, taken)
+        later = attempt(other, replace(limits, max_iter=left, observer=observer), outcomes)
         better = [_better(old, new) for old, new in zip(outcomes, later, strict=True)]
         if any(new.objective < old.objective for old, new in zip(outcomes, later, strict=True)):
             solver = other

@@ -135,6 +135,7 @@ class _Plain:
             if not np.isfinite(solution.curve[-1]):
                 self._blame()
             value = self._progress(solution)
+            task.tell(self.nodes.passes, solution.curve[-1], np.inf, lambda: self._raw(self._best))
             task.say(f"pass {self.nodes.passes}: mean loss {loss:.10g}")
             stop = patience.exhausted(value, 1)
             if stop and task.learning_rate == "adaptive" and self.eta > ADAPTIVE_LEAST:
@@ -293,12 +294,15 @@ class _Plain:
             return sum(self.task.penalty.value(row[:-1]) for row in self.point)
 
     def _record(self, solution: SGDSolution) -> None:
-        best = self.mean if self.task.average and self.n_averaged else self.point
-        solution.coef, solution.intercept = self._raw(best)
+        solution.coef, solution.intercept = self._raw(self._best)
         solution.last = (*self._raw(self.point), self.n_averaged)
         solution.n_iter = self.nodes.passes
         solution.rows_seen = self.rows_seen
         solution.weight = self.weight
+
+    @property
+    def _best(self) -> np.ndarray:
+        return self.mean if self.task.average and self.n_averaged else self.point
 
     def _raw(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         coef = self.columns.widen_coef(point[:, :-1].copy())

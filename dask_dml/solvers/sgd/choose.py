@@ -13,6 +13,7 @@ from dask_dml.rounds.base import Rounds, regaining
 from dask_dml.solvers import choose
 from dask_dml.solvers.base import Limits
 from dask_dml.solvers.dual.ascent_pass import forget
+from dask_dml.solvers.progress import continued
 from dask_dml.solvers.sgd import averaging, svrg
 from dask_dml.solvers.sgd.task import End, Nodes, SGDSolution, SGDTask, late
 
@@ -47,7 +48,8 @@ def _go_on(rounds: Rounds, task: SGDTask, solution: SGDSolution, max_iter: int) 
     """Solve the batch from where steps have ended, by what suits its loss and its size."""
     assert task.tol is not None
     regaining(rounds, lambda: rounds.update(forget), lambda: None)
-    limits = Limits(max_iter, task.tol, task.deadline, task.report)
+    observer = continued(task.observer, solution.n_iter)
+    limits = Limits(max_iter, task.tol, task.deadline, task.report, observer=observer)
     later = choose.solve(
         rounds,
         choose.Task(

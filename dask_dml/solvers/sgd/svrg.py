@@ -125,10 +125,9 @@ class _Corrected:
             self.sampler.learn(objectives - sum(s.anchor.objective for s in active.values()))
             taken = nodes.passes - before
             solution.curve.append(self._total())
-            task.say(
-                f"pass {nodes.passes}: objective {solution.curve[-1]:.10g}, "
-                f"gap {max(step.anchor.relative_gap for step in self.steps):.2e}"
-            )
+            gap = max(step.anchor.relative_gap for step in self.steps)
+            task.tell(nodes.passes, solution.curve[-1], gap, self._raw)
+            task.say(f"pass {nodes.passes}: objective {solution.curve[-1]:.10g}, gap {gap:.2e}")
             for c, step in list(active.items()):
                 met = task.split is None and self.watches[c].met(*step.reached, nodes.passes)
                 # Without a bound, or a tolerance, nothing more can be said.

@@ -20,6 +20,7 @@ from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.problem import Frame
 from dask_dml.passes import evaluate as passes
 from dask_dml.rounds.base import Rounds, regaining
+from dask_dml.solvers.progress import Model, Observer, Progress
 from dask_dml.solvers.sgd import node_cache, sample_pass
 from dask_dml.solvers.sgd import passes as sgd_passes
 from dask_dml.solvers.sgd.local_steps import Visit
@@ -90,6 +91,8 @@ class SGDTask:
         Where to start, for raw columns; zero if None.
     rows_seen : int
         Rows seen by earlier calls of `partial_fit`.
+    observer : Observer or None
+        Told of every exchange; may end the fit.
     """
 
     loss: Loss
@@ -117,6 +120,7 @@ class SGDTask:
     coef: np.ndarray | None = None
     intercept: np.ndarray | None = None
     rows_seen: int = 0
+    observer: Observer | None = None
 
     @property
     def auto(self) -> bool:
@@ -127,6 +131,14 @@ class SGDTask:
         """Report a line of text."""
         if self.report is not None:
             self.report(line)
+
+    def tell(
+        self, passes: int, objective: float, relative_gap: float, model: Callable[[], Model]
+    ) -> None:
+        """Tell the observer where the fit stands."""
+        if self.observer is not None:
+            progress = Progress(passes, passes, objective, relative_gap, np.nan, model)
+            self.observer.tell(progress)
 
 
 @dataclass(frozen=True)
@@ -434,5 +446,6 @@ def columns_of(
 
 
 def late(task: SGDTask) -> bool:
-    """Whether the time limit has passed."""
-    return time.monotonic() > task.deadline
+    """Whether the time limit has passed, or the observer has ended the fit."""
+    asked = task.observer is not None and task.observer.stopped
+    return asked or time.monotonic() > task.deadline

@@ -1,0 +1,162 @@
+"""Ending a fit that no longer gets better on rows that it does not see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from dask_dml.estimators.monitor import ROUND
+from dask_dml.estimators.parameters import (
+    COUNT,
+    NON_NEGATIVE,
+    NONE,
+    Constraint,
+    Kind,
+    check_parameters,
+)
+from dask_dml.metrics import get_scorer
+
+
+class Callables:
+    """Anything that can be called; see `dask_dml.estimators.parameters.Constraint`."""
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the value can be called."""
+        return callable(value)
+
+    def __str__(self) -> str:
+        return "a callable"
+
+
+_CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
+    "scoring": (Kind((str,), "a str"), Callables(), NONE),
+    "n_rounds_no_change": (COUNT,),
+    "tol": (NON_NEGATIVE,),
+    "every": (COUNT,),
+}
+
+
+class EarlyStopping:
+    """End a fit when the score on validation rows has stopped to improve.
+
+    Parameters
+    ----------
+    X, y : array-like, DataFrame or Dask collection
+        Validation rows and their targets, in the form that `predict` and `score` of the estimator
+        take.  In a pipeline they are what the last step would be given.
+    sample_weight : array-like or Dask collection of shape (n_samples,), default=None
+        Weights of the validation rows in the score.
+    scoring : str, callable or None, default=None
+        A name of `dask_dml.metrics.get_scorer`, ``scoring(estimator, X, y, sample_weight=...)``, or
+        None for the estimator's own `score`.  The greater, the better.
+    n_rounds_no_change : int, default=5
+        The fit ends after so many scores in a row that are no better than the best by more than
+        `tol`.
+    tol : float, default=1e-3
+        Least improvement that counts, in units of the score.
+    every : int, default=1
+        A score is computed after every so many rounds; one of a Dask collection takes one pass
+        over the validation rows.
+
+    Attributes
+    ----------
+    scores_ : list of (int, float)
+        Passes over the training data, and the score after them, of the fit that began last.
+    stopped_ : bool
+        Whether that fit was ended by this callback.
+
+    See Also
+    --------
+    dask_dml.DistributedSGDRegressor : Its ``early_stopping`` holds out rows of the training data.
+
+    Notes
+    -----
+    A fit that is ended keeps the coefficients of its last round, not those of the best score.  It
+    has ``converged_ = False``, and does not warn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dask_dml import DistributedGDRegressor
+    >>> from dask_dml.callbacks import EarlyStopping
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 3))
+    >>> y = X @ [1.0, 2.0, 3.0] + rng.normal(size=300)
+    >>> stopping = EarlyStopping(X[200:], y[200:], n_rounds_no_change=2)
+    >>> model = DistributedGDRegressor("huber", solver="gd", tol=1e-12).set_callbacks(stopping)
+    >>> model.fit(X[:200], y[:200]).converged_, stopping.stopped_
+    (False, True)
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        scoring: str | Callable[..., float] | None = None,
+        n_rounds_no_change: int = 5,
+        tol: float = 1e-3,
+        every: int = 1,
+    ) -> None:
+        self.X, self.y, self.sample_weight = X, y, sample_weight
+        self.scoring = scoring
+        self.n_rounds_no_change = n_rounds_no_change
+        self.tol = tol
+        self.every = every
+        check_parameters(
+            type(self).__name__, {name: getattr(self, name) for name in _CONSTRAINTS}, _CONSTRAINTS
+        )
+        self.scores_: list[tuple[int, float]] = []
+        self.stopped_ = False
+        # Of every fit that is running: a search may fit several copies side by side.
+        self._runs: dict[int, _Run] = {}
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Begin a fit."""
+        run = _Run()
+        self._runs[id(estimator)] = run
+        self.scores_, self.stopped_ = run.scores, False
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """End a fit."""
+        self._runs.pop(id(estimator), None)
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Do nothing: rounds are scored when they end."""
+
+    def on_fit_task_end(
+        self, estimator: Any, context: Any, *, fitted_estimator: Any = None
+    ) -> bool:
+        """Score a round; return whether the fit is to end."""
+        if context.task_name != ROUND or fitted_estimator is None:
+            return False
+        run = self._runs[id(estimator)]
+        run.n_rounds += 1
+        if run.n_rounds % self.every:
+            return False
+        score = self._score(fitted_estimator)
+        run.scores.append((fitted_estimator.n_rounds_, score))
+        if not score <= run.best + self.tol:
+            run.best, run.n_worse = score, 0
+        else:
+            run.n_worse += 1
+        stop = run.n_worse >= self.n_rounds_no_change
+        self.stopped_ |= stop and run.scores is self.scores_
+        return stop
+
+    def _score(self, estimator: Any) -> float:
+        weight = {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
+        if self.scoring is None:
+            return float(estimator.score(self.X, self.y, **weight))
+        scorer = get_scorer(self.scoring) if isinstance(self.scoring, str) else self.scoring
+        return float(scorer(estimator, self.X, self.y, **weight))
+
+
+class _Run:
+    def __init__(self) -> None:
+        self.scores: list[tuple[int, float]] = []
+        self.best = -math.inf
+        self.n_worse = 0
+        self.n_rounds = 0
