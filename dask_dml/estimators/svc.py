@@ -34,6 +34,7 @@ from dask_dml.estimators.parameters import (
     Kind,
     Options,
 )
+from dask_dml.input.hints import hint_at_gathered
 from dask_dml.input.kinds import is_dask
 from dask_dml.input.labels import class_weights, read_labels
 from dask_dml.input.read import read_input
@@ -270,6 +271,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         monitor = FitMonitor(self, X, y, sample_weight)
         with self._unchanged_on_error():
             deadline = self._deadline(self.max_time)
+            hint_at_gathered(X, y)
             labels = read_labels(y, in_memory=not is_dask(X))
             chunks = read_input(self, X, labels.y, sample_weight)
             start = [vars(self).get(name) for name in ("coef_", "intercept_") if self.warm_start]

@@ -19,7 +19,8 @@ from sklearn.utils.validation import validate_data
 from dask_dml.input.align import Collection, row_chunks
 from dask_dml.input.chunks import Chunks
 from dask_dml.input.clients import check_workers, current_client, in_task
-from dask_dml.input.containers import check_columns
+from dask_dml.input.containers import NO_NUMBERS_IN_Y, check_columns, not_numeric
+from dask_dml.input.hints import hint_at_chunks
 from dask_dml.input.in_memory import check_targets, check_weights
 from dask_dml.input.kinds import is_array, is_dask, is_frame
 
@@ -32,6 +33,8 @@ def read_collection(
     Where y is None, and the estimator has no use for it, there are no outputs.
     """
     check_table(X, type(estimator).__name__)
+    if reset:
+        hint_at_chunks(X, table_dtype(X))
     check_reachable(X, y, sample_weight)
     check_features(estimator, X, y=y, reset=reset)
     y, n_outputs, multi_output = (None, 0, False) if y is None else _read_targets(y)
@@ -160,10 +163,12 @@ def _check_array(X: Collection) -> None:
 def _check_dtype(dtype: np.dtype, name: str) -> None:
     if dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {dtype}.")
-    if dtype.kind not in "biuf":
+    # Objects may be numbers of several kinds: chunks tell.
+    if dtype.kind not in "biufO":
+        remedy = f"Convert it first, for example with {name}.astype(float)."
         raise ValueError(
-            f"{name} has dtype {dtype}, which is not numeric. Convert it first, for example with "
-            f"{name}.astype(float)."
+            f"{name} has dtype {dtype}, which is not numeric. "
+            f"{NO_NUMBERS_IN_Y if name == 'y' and dtype.kind in 'US' else remedy}"
         )
 
 
@@ -198,10 +203,12 @@ def _read_targets(y: Any) -> tuple[Any, int, bool]:
     if not is_dask(y):
         y = check_targets(y)
     elif is_frame(y):
-        two = y.ndim == 2
-        check_columns(
-            y.columns if two else [y.name or "y"], y.dtypes if two else [y.dtype], objects=False
-        )
+        frame = y if y.ndim == 2 else y.to_frame(name=y.name or "y")
+        bad = not_numeric(frame.columns, frame.dtypes, objects=False)
+        if bad:
+            raise ValueError(
+                f"The columns {', '.join(bad)} of y are not numeric. {NO_NUMBERS_IN_Y}"
+            )
     elif is_array(y):
         _check_dtype(y.dtype, "y")
     else:

@@ -14,6 +14,12 @@ import scipy.sparse as sp
 from dask_dml.blocks import Matrix
 from dask_dml.input.sparse_format import check_sparse
 
+#: What is said of targets that are no numbers.
+NO_NUMBERS_IN_Y = (
+    "A regressor's targets are numbers: convert them, for example with y.astype(float). If they "
+    "are classes, take a classifier, such as dask_dml.DistributedLinearSVC."
+)
+
 
 def check_columns(names: Iterable[Any], dtypes: Iterable[Any], *, objects: bool) -> None:
     """Reject columns of a frame that hold no numbers, by name.
@@ -30,16 +36,21 @@ def check_columns(names: Iterable[Any], dtypes: Iterable[Any], *, objects: bool)
     ValueError
         Naming the columns and the remedy.
     """
-    bad = [
-        f"{name!r} ({dtype})"
-        for name, dtype in zip(names, dtypes, strict=True)
-        if not (_is_numeric(dtype) or (objects and _is_text(dtype)))
-    ]
+    bad = not_numeric(names, dtypes, objects=objects)
     if bad:
         raise ValueError(
             f"The columns {', '.join(bad)} are not numeric. Leave them out, or encode them first, "
             "for example with pandas.get_dummies or dask.dataframe.get_dummies."
         )
+
+
+def not_numeric(names: Iterable[Any], dtypes: Iterable[Any], *, objects: bool) -> list[str]:
+    """Return the names, with dtypes, of columns that hold no numbers; see `check_columns`."""
+    return [
+        f"{name!r} ({dtype})"
+        for name, dtype in zip(names, dtypes, strict=True)
+        if not (_is_numeric(dtype) or (objects and _is_text(dtype)))
+    ]
 
 
 def is_sparse(value: Any) -> bool:
@@ -153,10 +164,39 @@ def to_numbers(values: Any, dtype: np.dtype, name: str, where: str) -> np.ndarra
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported in {name}{where}")
     check_kind(array, name, where)
+    if array.dtype == np.dtype(object):
+        return _object_numbers(array, dtype, name, where)
     try:
         return array.astype(dtype, copy=False)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{error} ({name}{where}; convert it to numbers first)") from error
+        raise type(error)(f"{error} ({name}{where}; {_remedy(name)})") from error
+
+
+def _object_numbers(array: np.ndarray, dtype: np.dtype, name: str, where: str) -> np.ndarray:
+    """Convert what pandas makes of columns of different kinds, such as numbers beside booleans."""
+    try:
+        return array.astype(dtype)
+    except (TypeError, ValueError) as error:
+        import pandas as pd
+
+        missing = np.asarray(pd.isna(array))
+        table = array.reshape(len(array), -1)
+        for number, column in enumerate(table.T):
+            made = pd.to_numeric(pd.Series(column), errors="coerce").isna().to_numpy()
+            bad = made & ~missing.reshape(table.shape)[:, number]
+            if bad.any():
+                row = int(np.argmax(bad))
+                place = f"row {row}, column {number}" if array.ndim > 1 else f"row {row}"
+                raise ValueError(
+                    f"could not convert to float: {column[row]!r} ({name}{where}, {place}; "
+                    f"{_remedy(name)})"
+                ) from error
+        # pandas.NA, which NumPy cannot convert.
+        return np.where(missing, np.nan, array).astype(dtype)
+
+
+def _remedy(name: str) -> str:
+    return NO_NUMBERS_IN_Y if name == "y" else "convert it to numbers first"
 
 
 def _frame_numbers(frame: Any, dtype: np.dtype, where: str) -> np.ndarray:
@@ -177,7 +217,8 @@ def _series_numbers(series: Any, dtype: np.dtype, name: str, where: str) -> np.n
         return series.to_numpy(dtype=dtype, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise type(error)(
-            f"{error} ({name}{where}, dtype {series.dtype}; leave it out, or encode it first)"
+            f"{error} ({name}{where}, dtype {series.dtype}; "
+            f"{NO_NUMBERS_IN_Y if name == 'y' else 'leave it out, or encode it first'})"
         ) from error
 
 

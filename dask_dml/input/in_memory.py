@@ -10,7 +10,13 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from dask_dml.input.chunks import check_non_negative
-from dask_dml.input.containers import check_columns, check_kind, is_sparse, to_numbers
+from dask_dml.input.containers import (
+    NO_NUMBERS_IN_Y,
+    check_columns,
+    check_kind,
+    is_sparse,
+    to_numbers,
+)
 from dask_dml.input.sparse_format import check_sparse
 
 
@@ -65,8 +71,9 @@ def check_in_memory(
             # Only now, because numbers held as objects or strings are as welcome as elsewhere.
             check_columns(X.columns, X.dtypes, objects=False)
         name = "X" if getattr(X, "dtype", np.dtype(object)).kind in "OSU" else "y"
+        remedy = "every value has to be a number: encode or drop the others"
         raise type(error)(
-            f"{error} (in {name}; every value has to be a number: encode or drop the others)"
+            f"{error} (in {name}; {NO_NUMBERS_IN_Y if name == 'y' else remedy})"
         ) from error
     if isinstance(checked, tuple):
         return checked[0], _float_targets(checked[1])

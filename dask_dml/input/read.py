@@ -12,6 +12,7 @@ import numpy as np
 
 from dask_dml.input.chunks import Chunks
 from dask_dml.input.containers import is_sparse
+from dask_dml.input.hints import hint_at_gathered
 from dask_dml.input.in_memory import check_in_memory, check_weights
 from dask_dml.input.kinds import is_dask
 
@@ -53,6 +54,8 @@ def read_input(
         from dask_dml.input.collections import read_collection
 
         return read_collection(estimator, X, y, sample_weight, reset=reset)
+    if reset:
+        hint_at_gathered(X, y)
     X, y, sample_weight = _gather(X, y, sample_weight)
     X, y = check_in_memory(estimator, X, y, reset=reset)
     return _one_chunk(estimator, X, y, check_weights(sample_weight, X.shape[0]))

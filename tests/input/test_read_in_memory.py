@@ -58,6 +58,7 @@ def test_feature_names_come_and_go(model, table):
     assert not hasattr(model, "feature_names_in_")
 
 
+@pytest.mark.filterwarnings("ignore:X is a ndarray in memory")
 def test_lazy_targets_and_weights(assert_reads, table):
     X, y, weight = table
     chunks, _ = assert_reads(X, da.from_array(y, chunks=7), da.from_array(weight, chunks=6))
