@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from dask.delayed import Delayed, delayed
 from dask_dml.input.chunks import Rows
 from dask_dml.input.containers import join_columns, to_dense
 from dask_dml.input.kinds import is_array, is_dask, is_frame
+from dask_dml.input.origin import origin_of
 
 Collection: TypeAlias = Any  # dask.array.Array, dask.dataframe.DataFrame or Series
 Cut: TypeAlias = tuple[int, int, int]  # chunk, its first row wanted, the row after the last
@@ -50,16 +51,28 @@ def row_chunks(X: Collection, y: Any, weight: Any) -> tuple[list[Any], list[Any]
         If the numbers of rows differ and are known.
     """
     y, weight = _align(X, y, weight)
+    source, functions = _source(X, y, weight)
     # Only what is chunked like X and of its kind can share a task with it.
-    together = [other for other in (y, weight) if is_dask(other) and is_array(other) == is_array(X)]
+    together = [
+        other for other in (y, weight) if is_dask(other) and is_array(other) == is_array(source)
+    ]
     holds_y = any(other is y for other in together)
     holds_weight = any(other is weight for other in together)
     n = n_chunks(X)
-    X_chunks = _bundles(X, y if holds_y else None, weight if holds_weight else None)
+    X_chunks = _bundles(source, y if holds_y else None, weight if holds_weight else None, functions)
     y_chunks = [None] * n if holds_y else _entries(y, n)
     if weight is None:
         return X_chunks, y_chunks, None
     return X_chunks, y_chunks, [None] * n if holds_weight else _entries(weight, n)
+
+
+def _source(X: Collection, y: Any, weight: Any) -> tuple[Collection, tuple[Any, ...]]:
+    """Return what can share tasks with y and weights: X, or the frame that it is made of."""
+    origin = origin_of(X)
+    frames = [is_dask(other) and is_frame(other) for other in (y, weight)]
+    if origin is None or not any(frames) or n_chunks(X) != n_chunks(origin.frame):
+        return X, ()
+    return origin.frame, origin.functions
 
 
 def n_chunks(collection: Collection) -> int:
@@ -208,7 +221,12 @@ def _parts(collection: Collection) -> list[Delayed]:
     return list(np.ravel(collection.to_delayed()))
 
 
-def _bundles(X: Collection, y: Collection | None, weight: Collection | None) -> list[Delayed]:
+def _bundles(
+    X: Collection,
+    y: Collection | None,
+    weight: Collection | None,
+    functions: tuple[Any, ...] = (),
+) -> list[Delayed]:
     """Return a Delayed of each row chunk of X, of `Rows` where y or weight are given."""
     if y is None and weight is None:
         return _parts(X)
@@ -220,6 +238,7 @@ def _bundles(X: Collection, y: Collection | None, weight: Collection | None) -> 
             _bundle_frames,
             *others,
             has_y=y is not None,
+            functions=functions,
             align_dataframes=False,
             enforce_metadata=False,
             meta=pd.Series([], dtype=object),
@@ -250,5 +269,9 @@ def _bundle_parts(X: Any, y: Any, weight: Any) -> Rows:
     return Rows(join_columns(X), join_columns(y) if isinstance(y, list) else y, weight)
 
 
-def _bundle_frames(X: Any, *others: Any, has_y: bool) -> Rows:
+def _bundle_frames(
+    X: Any, *others: Any, has_y: bool, functions: tuple[Callable[[Any], Any], ...]
+) -> Rows:
+    for function in functions:
+        X = function(X)
     return Rows(X, *others) if has_y else Rows(X, None, *others)

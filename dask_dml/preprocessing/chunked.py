@@ -11,6 +11,7 @@ from dask_dml.input.align import row_chunks
 from dask_dml.input.collections import check_reachable
 from dask_dml.input.containers import is_sparse, join_columns
 from dask_dml.input.kinds import is_array, is_bag, is_frame
+from dask_dml.input.origin import note_origin
 from dask_dml.preprocessing import tables
 from dask_dml.preprocessing.learning import example_for, on_chunks
 from dask_dml.preprocessing.tables import Table
@@ -175,11 +176,15 @@ def _mapped(X: Any, step: _Step) -> Any:
         if framed:
             meta = meta.set_index(table_kind(X, "", vectors=True).index)
         made = X.map_partitions(step, meta=meta, enforce_metadata=False)
-        # Dask takes every array that is made of a frame for a dense one.
-        return made.map_blocks(_same, dtype=meta.dtype, meta=meta) if is_sparse(meta) else made
+        if framed:
+            return made
+        if is_sparse(meta):
+            # Dask takes every array that is made of a frame for a dense one.
+            made = made.map_blocks(_same, dtype=meta.dtype, meta=meta)
+        return note_origin(made, X, step)
     made = _mapped_array(X, step)
     if not framed:
-        return made
+        return note_origin(made, X, step)
     import dask.dataframe as dd
 
     return dd.from_dask_array(made, columns=list(step.empty.columns))

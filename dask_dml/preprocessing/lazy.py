@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from dask_dml.input.chunks import describe_infinite, describe_nonfinite_rows, make_block
 from dask_dml.input.containers import is_sparse, to_matrix
 from dask_dml.input.kinds import is_dask
+from dask_dml.input.origin import note_origin
 from dask_dml.preprocessing.scaling import Scaling, infinite_rows
 
 _NO_FRAME = (
@@ -227,7 +229,9 @@ def _scale_frame(X: Any, scaling: Scaling, dtype: np.dtype, names: Any) -> Any:
     if names is not None:
         meta = _framed(meta, names, empty.index[:0])
     # Not shipped: Dask cannot optimise an array that is made of a frame and a Delayed.
-    return X.map_partitions(_scale_partition, scaling, as_dtype=dtype, names=names, meta=meta)
+    step = partial(_scale_partition, scaling=scaling, as_dtype=dtype, names=names)
+    made = X.map_partitions(step, meta=meta)
+    return made if names is not None else note_origin(made, X, step)
 
 
 def _scale_partition(X: Any, scaling: Scaling, *, as_dtype: np.dtype, names: Any) -> Any:

@@ -302,8 +302,30 @@ def test_a_pipeline_from_a_csv_to_a_pickle(tmp_path, client):
 def test_reads_of_a_pipeline_with_a_ridge(counted):
     lazy, reads = counted
     columns = distributed(ColumnTransformer(COLUMNS["filled"]))
-    make_pipeline(columns, DistributedGDRegressor()).fit(lazy, lazy["count"].astype(float))
-    assert reads() <= 3
+    y, weight = lazy["count"].astype(float), lazy["count"] + 1
+    model = make_pipeline(columns, DistributedGDRegressor())
+    model.fit(lazy, y, distributedgdregressor__sample_weight=weight)
+    # One to learn, and one for X, y and weights together.
+    assert reads() == 2
+    model.score(lazy, y)
+    assert reads() == 3
+    truth = DistributedGDRegressor().fit(
+        columns.transform(lazy).compute(), y.compute(), weight.compute()
+    )
+    np.testing.assert_allclose(model[-1].coef_, truth.coef_, atol=1e-9)
+
+
+def test_an_array_of_a_frame_beside_targets_that_are_divided_otherwise(client):
+    """Also behind another step, and after it went through something else."""
+    y = FRAME["count"].astype(float)
+    lazy = framed(FRAME, (40, 0, 50))
+    made = distributed(ColumnTransformer(COLUMNS["filled"])).fit(lazy).transform(lazy)
+    model = DistributedGDRegressor()
+    for X in (made, made[:, ::-1], preprocessing.DistributedMaxAbsScaler().fit_transform(made)):
+        truth = model.fit(X.compute(), y).coef_
+        for sizes in ((30, 60), (10, 20, 20, 40), (40, 0, 50)):
+            found = model.fit(X, framed(y.to_frame(), sizes)["count"]).coef_
+            np.testing.assert_allclose(found, truth, atol=1e-9)
 
 
 def test_texts_by_hashing_without_a_pass_of_their_own(counted):
