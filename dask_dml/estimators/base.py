@@ -42,6 +42,10 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         check_parameters(type(self).__name__, self.get_params(deep=False), self._constraints)
 
+    def _check(self) -> None:
+        """Raise if parameters are invalid, or contradict each other."""
+        self._check_parameters()
+
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
         """Put the attributes back as they were if the block raises."""

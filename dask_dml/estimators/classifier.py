@@ -114,7 +114,7 @@ class LinearClassifierMixin(ClassifierMixin):
         """
         scores = self.decision_function(X)
         if not is_dask(scores):
-            return _chosen(scores, self.classes_)
+            return chosen_class(scores, self.classes_)
         if hasattr(scores, "divisions"):
             import pandas as pd
 
@@ -123,7 +123,7 @@ class LinearClassifierMixin(ClassifierMixin):
             meta = pd.Series([], dtype=kind)
             return scores.map_partitions(_chosen_series, self.classes_, kind, meta=meta)
         return scores.map_blocks(
-            _chosen,
+            chosen_class,
             self.classes_,
             dtype=self.classes_.dtype,
             drop_axis=1 if scores.ndim == 2 else None,
@@ -186,7 +186,8 @@ def read_coded(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
     return read_input(estimator, X, encode(y, estimator.classes_), sample_weight, reset=False)
 
 
-def _chosen(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def chosen_class(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the class that decisions of shape (n_samples,) or (n_samples, n_classes) are for."""
     codes = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0.0).astype(np.intp)
     return classes[codes]
 
@@ -194,7 +195,7 @@ def _chosen(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def _chosen_series(scores: Any, classes: np.ndarray, kind: Any) -> Any:
     import pandas as pd
 
-    return pd.Series(_chosen(scores.to_numpy(), classes), index=scores.index, dtype=kind)
+    return pd.Series(chosen_class(scores.to_numpy(), classes), index=scores.index, dtype=kind)
 
 
 def count_right(shard: Shard, model: LinearModel) -> np.ndarray:

@@ -293,7 +293,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         TypeError
             If a parameter or a column has the wrong type.
         """
-        self._check_parameters()
+        self._check()
         # Numba is loaded at the first fit: importing the package stays quick.
         monitor = FitMonitor(self, X, y, sample_weight)
         with self._unchanged_on_error():

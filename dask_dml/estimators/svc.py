@@ -265,8 +265,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         TypeError
             If a parameter or a column has the wrong type.
         """
-        self._check_parameters()
-        self._check_combination()
+        self._check()
         # Numba is loaded at the first fit: importing the package stays quick.
         monitor = FitMonitor(self, X, y, sample_weight)
         with self._unchanged_on_error():
@@ -304,7 +303,8 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         self._set_rounds(rounds)
         self._set_solution(solution, warn=not stopped(monitor))
 
-    def _check_combination(self) -> None:
+    def _check(self) -> None:
+        self._check_parameters()
         if self.penalty == "l1" and self.loss == "hinge":
             raise ValueError(
                 "Unsupported set of arguments: The combination of penalty='l1' and loss='hinge' "

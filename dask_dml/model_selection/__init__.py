@@ -1,6 +1,15 @@
-"""Splitting of Dask collections, and the choice of a penalty."""
+"""Splitting of Dask collections, searches, and the choice of a penalty."""
 
 from dask_dml.model_selection.path import regularization_path
+from dask_dml.model_selection.search import (
+    DistributedGridSearchCV,
+    DistributedRandomizedSearchCV,
+)
 from dask_dml.model_selection.split import train_test_split
 
-__all__ = ["regularization_path", "train_test_split"]
+__all__ = [
+    "DistributedGridSearchCV",
+    "DistributedRandomizedSearchCV",
+    "regularization_path",
+    "train_test_split",
+]

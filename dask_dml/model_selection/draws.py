@@ -55,7 +55,7 @@ class Counts:
 
     def rows(self, n_rows: int) -> Rows:
         """Return the positions of both in a chunk of so many rows."""
-        _check_rows(self.key[-1], self.n_rows, n_rows)
+        check_rows(self.key[-1], self.n_rows, n_rows)
         order = np.random.default_rng(self.key).permutation(n_rows)
         return (
             np.sort(order[self.n_test : self.n_test + self.n_train]),
@@ -120,7 +120,7 @@ class Spans:
 
     def rows(self, n_rows: int) -> Rows:
         """Return the positions of both in a chunk of so many rows."""
-        _check_rows(self.number, self.n_rows, n_rows)
+        check_rows(self.number, self.n_rows, n_rows)
         return np.arange(*self.train), np.arange(*self.test)
 
     @property
@@ -150,7 +150,7 @@ class Chosen:
 
     def rows(self, n_rows: int) -> Rows:
         """Return the positions of both in a chunk of so many rows."""
-        _check_rows(self.number, self.n_rows, n_rows)
+        check_rows(self.number, self.n_rows, n_rows)
         train, test = (
             np.flatnonzero(np.unpackbits(bits, count=n_rows)) for bits in (self.train, self.test)
         )
@@ -162,7 +162,8 @@ class Chosen:
         return int(np.bitwise_count(self.train).sum()), int(np.bitwise_count(self.test).sum())
 
 
-def _check_rows(number: int, expected: int, n_rows: int) -> None:
+def check_rows(number: int, expected: int, n_rows: int) -> None:
+    """Raise ValueError if a chunk has another number of rows than it must have."""
     if n_rows != expected:
         raise ValueError(
             "Found input variables with inconsistent numbers of samples: "

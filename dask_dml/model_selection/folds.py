@@ -17,7 +17,14 @@ DEFAULT_SPLITS = 5
 _NEITHER, _TRAIN, _TEST, _BOTH = range(4)
 
 
-def make_folds(cv: Any, n_rows: int) -> tuple[list[Division], list[Split]]:
+def make_folds(
+    cv: Any,
+    n_rows: int,
+    y: np.ndarray | None = None,
+    groups: Any = None,
+    *,
+    classifier: bool = False,
+) -> tuple[list[Division], list[Split]]:
     """Return the division of the rows that the splits of a splitter make, and the splits.
 
     Parameters
@@ -27,6 +34,12 @@ def make_folds(cv: Any, n_rows: int) -> tuple[list[Division], list[Split]]:
         needs no array of the size of the data.
     n_rows : int
         Rows of the table.
+    y : ndarray of shape (n_samples,) or (n_samples, n_outputs), default=None
+        Targets, for splitters that look at them.
+    groups : array-like of shape (n_samples,), default=None
+        Groups, likewise.
+    classifier : bool, default=False
+        Whether a number of folds keeps the shares of the classes in y.
 
     Returns
     -------
@@ -42,7 +55,7 @@ def make_folds(cv: Any, n_rows: int) -> tuple[list[Division], list[Split]]:
         outside of the table.
     """
     cv = DEFAULT_SPLITS if cv is None else cv
-    if isinstance(cv, Integral):
+    if isinstance(cv, Integral) and not classifier:
         n_splits = int(cv)
         if n_splits < 2:
             raise ValueError(
@@ -54,10 +67,11 @@ def make_folds(cv: Any, n_rows: int) -> tuple[list[Division], list[Split]]:
                 f"samples: n_samples={n_rows}."
             )
         return [Consecutive(n_rows, n_splits)], _each_held_out(n_splits)
-    splitter = check_cv(cv)
+    splitter = check_cv(cv, y, classifier=classifier)
     # Splitters look at the number of rows only, unless they are given groups or classes.
     table = np.zeros((n_rows, 1))
-    listed = [(_positions(a, n_rows), _positions(b, n_rows)) for a, b in splitter.split(table)]
+    pairs = splitter.split(table, y, groups)
+    listed = [(_positions(a, n_rows), _positions(b, n_rows)) for a, b in pairs]
     if not listed:
         raise ValueError("cv makes no splits; give a splitter or an iterable that makes some.")
     part = np.full(n_rows, -1, dtype=np.int16)

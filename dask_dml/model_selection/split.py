@@ -132,13 +132,13 @@ def train_test_split(
     if stratify is not None and not shuffle:
         raise ValueError("Stratified train/test split is not implemented for shuffle=False")
     seed = int(check_random_state(random_state).randint(2**31 - 1))
-    table = _Table(arrays)
+    table = RowTable(arrays)
     draws = _draws(table, test_size, train_size, seed, bool(shuffle), stratify)
     return [part for array in arrays for part in table.divide(array, draws)]
 
 
 def _draws(
-    table: _Table,
+    table: RowTable,
     test_size: float | int | None,
     train_size: float | int | None,
     seed: int,
@@ -163,7 +163,7 @@ def _draws(
     return draw_spans(chunks, n_train, n_test)
 
 
-class _Table:
+class RowTable:
     """Arrays of the same rows, cut at the chunks of one of them.
 
     Attributes
@@ -248,7 +248,7 @@ class _Table:
         first = np.cumsum((0, *sizes[:-1]))
         rows = [draw.rows(size) for draw, size in zip(draws, sizes, strict=True)]
         return [
-            _take_rows(
+            take_rows(
                 array, np.concatenate([r[part] + at for r, at in zip(rows, first, strict=True)])
             )
             for part in (_TRAIN, _TEST)
@@ -300,7 +300,7 @@ def _divide_array(array: Any, draws: Sequence[Draw]) -> list[Any]:
 
 
 def _take_chunk(chunk: Any, draw: np.ndarray, *, part: int) -> Any:
-    return _take_rows(chunk, draw[0].rows(chunk.shape[0])[part])
+    return take_rows(chunk, draw[0].rows(chunk.shape[0])[part])
 
 
 def _divide_frame(frame: Any, draws: Sequence[Draw]) -> list[Any]:
@@ -328,7 +328,8 @@ def _take_partition(frame: Any, draw: Draw, *, part: int) -> Any:
     return frame.iloc[draw.rows(len(frame))[part]]
 
 
-def _take_rows(array: Any, rows: np.ndarray) -> Any:
+def take_rows(array: Any, rows: np.ndarray) -> Any:
+    """Return some rows of a container in memory."""
     if hasattr(array, "iloc"):
         return array.iloc[rows]
     if is_sparse(array):

@@ -49,18 +49,22 @@ class Request(NamedTuple):
         Its argument.
     fold : Fold or None
         The rows; None for all.
-    stateful : bool
+    stateful : bool, default=False
         Whether the function keeps state.
-    by_part : bool
+    by_part : bool, default=False
         Whether the function, which has no argument, is to be evaluated on each part of the fold's
         division alone; `broadcast` is their number.
+    alone : bool, default=False
+        Whether the function is to see no other rows, not even with weights of zero: it is called
+        with some of them at a time.
     """
 
     function: Callable[..., Any]
     broadcast: Any
     fold: Fold | None
-    stateful: bool
+    stateful: bool = False
     by_part: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,11 +193,15 @@ def answer(shard: Shard, kept: Kept | None, requests: Requests) -> tuple[Kept, A
     answers: dict[int, Any] = {}
     for number, request in requests.of_fit.items():
         fold = request.fold
-        if fold not in views and not request.by_part:
+        if fold not in views and not (request.by_part or request.alone):
             views[fold] = _view(shard, kept, fold)
         try:
             if request.by_part:
                 answers[number] = _by_part(shard, kept, request)
+            elif request.alone:
+                found = _alone(shard, kept, request)
+                if found is not None:
+                    answers[number] = found
             elif views[fold].blocks:
                 answers[number] = _call(views[fold], states, number, request)
         except Exception as error:
@@ -229,9 +237,7 @@ def _view(shard: Shard, kept: Kept, fold: Fold | None) -> Shard:
 
 
 def _rows_of_fold(block: Block, parts: np.ndarray, chosen: Sequence[int]) -> list[Block]:
-    wanted = np.zeros(1 + max(int(parts.max(initial=0)), *chosen), dtype=np.bool_)
-    wanted[list(chosen)] = True
-    mask = wanted[parts]
+    mask = _is_in(parts, chosen)
     edges = np.flatnonzero(mask[1:] != mask[:-1]) + 1
     bounds = [0, *edges[: 2 * MAX_SLICES].tolist(), block.n_rows]
     if len(edges) < 2 * MAX_SLICES:
@@ -251,11 +257,40 @@ def _by_part(shard: Shard, kept: Kept, request: Request) -> PartSums:
     totals: list[Any] = [None] * request.broadcast
     for block, parts in zip(shard.blocks, of_block, strict=True):
         for part in np.unique(parts):
-            for rows in rows_of_part(block, parts == part):
-                try:
-                    found = request.function(Shard(shard.number, (rows,)), None)
-                except ValueError as error:
-                    # Rows copied out of their block no longer know where they come from.
-                    raise ValueError(describe_nonfinite(block) or str(error)) from None
-                totals[part] = added(totals[part], found)
+            found = _sum_of_rows(shard, block, parts == part, request.function, None)
+            totals[part] = added(totals[part], found)
     return PartSums(tuple(totals))
+
+
+def _alone(shard: Shard, kept: Kept, request: Request) -> Any:
+    """Return the sum over the rows of a fold, or None if there are none."""
+    if request.fold is None:
+        return request.function(shard, request.broadcast)
+    of_block = kept.parts[request.fold.division]
+    total = None
+    for block, parts in zip(shard.blocks, of_block, strict=True):
+        chosen = _is_in(parts, request.fold.parts)
+        if chosen.any():
+            found = _sum_of_rows(shard, block, chosen, request.function, request.broadcast)
+            total = added(total, found)
+    return total
+
+
+def _sum_of_rows(
+    shard: Shard, block: Block, chosen: np.ndarray, function: Callable[..., Any], broadcast: Any
+) -> Any:
+    total = None
+    for rows in rows_of_part(block, chosen):
+        try:
+            found = function(Shard(shard.number, (rows,)), broadcast)
+        except ValueError as error:
+            # Rows copied out of their block no longer know where they come from.
+            raise ValueError(describe_nonfinite(block) or str(error)) from None
+        total = added(total, found)
+    return total
+
+
+def _is_in(parts: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
+    wanted = np.zeros(1 + max(int(parts.max(initial=0)), *chosen), dtype=np.bool_)
+    wanted[list(chosen)] = True
+    return wanted[parts]

@@ -87,9 +87,7 @@ class SharedRounds:
         Exception
             Whatever ended a round that all of them took part in.
         """
-        if self._rows is None:
-            self._rows = self.rounds.update(divide, (self.divided, len(self.rounds.shard_rows)))
-            self._told = True
+        self._begin()
         results: list[Any] = []
         for first in range(0, len(fits), AT_ONCE):
             results.extend(self._run(fits[first : first + AT_ONCE]))
@@ -144,31 +142,66 @@ class SharedRounds:
             for member in waiting:
                 member.ready.set()
 
+    def sums(self, asked: Sequence[tuple[Fold | None, Callable[..., Any], Any]]) -> list[Any]:
+        """Evaluate functions on the rows of folds alone, in one pass, and return the sums.
+
+        Parameters
+        ----------
+        asked : sequence of (Fold or None, function, broadcast)
+            ``function(shard, broadcast)`` is called with some rows at a time.
+
+        Raises
+        ------
+        Exception
+            Whatever a function raised.
+        """
+        self._begin()
+        requests = {
+            next(self._number): Request(function, broadcast, fold, alone=True)
+            for fold, function, broadcast in asked
+        }
+        answers = self._repeated(lambda: self._round(requests), lambda _: None)
+        for found in answers.values():
+            if isinstance(found, Failed):
+                raise found.error
+        return [answers[number] for number in requests]
+
+    def _begin(self) -> None:
+        if self._rows is None:
+            self._rows = self.rounds.update(divide, (self.divided, len(self.rounds.shard_rows)))
+            self._told = True
+
     def _answer(self, waiting: Sequence[_Member], members: Sequence[_Member]) -> None:
+        asking = list(waiting)
+
+        def ask() -> dict[int, Any]:
+            asking[:] = [member for member in waiting if member.request is not None]
+            return self._round({m.number: m.request for m in asking if m.request is not None})
+
+        def lose(lost: StateLost) -> None:
+            for member in members:
+                member.lose(lost)
+
+        answers = self._repeated(ask, lose)
+        for member in asking:
+            member.take(answers[member.number])
+
+    def _repeated(
+        self, ask: Callable[[], dict[int, Any]], lose: Callable[[StateLost], None]
+    ) -> dict[int, Any]:
+        """Ask again where nodes have lost what they keep, which is all gone together."""
         losses = 0
         while True:
             try:
-                answers = self._round(
-                    {m.number: m.request for m in waiting if m.request is not None}
-                )
+                return ask()
             except StateLost as lost:
-                # All that nodes keep is gone together: what they keep of fits that now ask for
-                # something else, too.
                 self._told = False
-                for member in members:
-                    member.lose(lost)
-                waiting = [member for member in waiting if member.request is not None]
+                lose(lost)
                 losses += 1
                 if losses > self.rounds.max_recoveries:
                     raise RuntimeError(
                         f"workers were lost {losses} times in the same pass. {LOSING_WORKERS}"
                     ) from lost
-                if not waiting:
-                    return
-            else:
-                break
-        for member in waiting:
-            member.take(answers[member.number])
 
     def _round(self, asked: Mapping[int, Request]) -> dict[int, Any]:
         """Answer what is known already, and the rest by one round."""

@@ -1,0 +1,278 @@
+"""Searches for hyperparameters whose fits share their passes over the data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import sklearn
+from sklearn.base import is_classifier
+from sklearn.model_selection import (
+    GridSearchCV,
+    ParameterGrid,
+    ParameterSampler,
+    RandomizedSearchCV,
+)
+from sklearn.utils.metadata_routing import process_routing
+
+from dask_dml.model_selection.results import cv_results
+from dask_dml.model_selection.scoring import Scoring
+
+if TYPE_CHECKING:
+    from dask_dml.model_selection.evaluation import Evaluation, Plan
+
+
+class _SharedPasses:
+    """`fit` of a search; everything else is scikit-learn's."""
+
+    estimator: Any
+    scoring: Any
+    refit: Any
+    cv: Any
+    verbose: int
+    error_score: Any
+    return_train_score: bool
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        """Fit every candidate on every fold, and the best one on all rows.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
+                (n_samples, n_features)
+            Training data.  Chunks of a Dask collection may be of unknown size.
+        y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        **params : dict
+            ``groups`` for the splitter; everything else for ``fit`` of the estimator.
+            ``sample_weight`` counts in the fits, and in the scores where the scorer takes it.  With
+            metadata routing, what is requested where.
+
+        Returns
+        -------
+        self : object
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            If parameters or the input are invalid, or all fits failed.
+        """
+        # Numba is loaded at the first fit: importing the package stays quick.
+        from dask_dml.model_selection.evaluation import Evaluation
+
+        candidates = self._candidates()
+        scoring = Scoring.of(self.scoring, self.estimator)
+        self._check_refit_parameter(scoring)
+        with Evaluation(self.estimator, X, y, self._plan(scoring, params)) as evaluation:
+            if self.verbose > 0:
+                print(f"Fitting {len(candidates)} candidates on the folds together", flush=True)
+            trials = evaluation.run(candidates)
+            self.n_splits_ = evaluation.n_splits
+            results = cv_results(candidates, trials, train=self.return_train_score)
+            names = list(trials[0][0].test)
+            self.multimetric_ = not (scoring.single and names == ["score"])
+            self._check_several(names)
+            self.scorer_ = scoring.scorers["score"] if scoring.single else scoring.scorers
+            self.cv_results_ = results
+            self._choose(results)
+            if self.refit:
+                self._fit_best(evaluation)
+        return self
+
+    def _plan(self, scoring: Scoring, params: dict[str, Any]) -> Plan:
+        from dask_dml.model_selection.evaluation import Plan
+
+        routing = bool(sklearn.get_config()["enable_metadata_routing"])
+        if routing:
+            routed = process_routing(self, "fit", **params)
+            split, fit, score = routed.splitter.split, routed.estimator.fit, routed.scorer.score
+        else:
+            fit = {name: value for name, value in params.items() if name != "groups"}
+            split = {"groups": params.get("groups")}
+            score = {name: fit[name] for name in ("sample_weight",) if name in fit}
+        return Plan(
+            scoring=scoring,
+            cv=self.cv,
+            classifier=is_classifier(self.estimator),
+            split=split,
+            fit={name: value for name, value in fit.items() if value is not None},
+            score={name: value for name, value in score.items() if value is not None},
+            train=self.return_train_score,
+            error_score=self.error_score,
+            routed=routing,
+        )
+
+    def _candidates(self) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+    def _check_refit_parameter(self, scoring: Scoring) -> None:
+        if not scoring.single:
+            self._check_several(list(scoring.scorers))
+
+    def _check_several(self, names: Sequence[str]) -> None:
+        if list(names) == ["score"] or self.refit is False or callable(self.refit):
+            return
+        if not isinstance(self.refit, str) or self.refit not in names:
+            raise ValueError(
+                "For multi-metric scoring, the parameter refit must be set to a scorer key or a "
+                "callable to refit an estimator with the best parameter setting on the whole data "
+                "and make the best_* attributes available for that metric. If this is not needed, "
+                f"refit should be set to False explicitly. {self.refit!r} was passed."
+            )
+
+    def _choose(self, results: dict[str, Any]) -> None:
+        if not self.refit and self.multimetric_:
+            return
+        name = self.refit if self.multimetric_ else "score"
+        if callable(self.refit):
+            index = self.refit(results)
+            if not isinstance(index, int | np.integer):
+                raise TypeError("best_index_ returned is not an integer")
+            if not 0 <= index < len(results["params"]):
+                raise IndexError("best_index_ index out of range")
+            self.best_index_ = index
+        else:
+            self.best_index_ = results[f"rank_test_{name}"].argmin()
+            self.best_score_ = results[f"mean_test_{name}"][self.best_index_]
+        self.best_params_ = results["params"][self.best_index_]
+
+    def _fit_best(self, evaluation: Evaluation) -> None:
+        begin = time.perf_counter()
+        self.best_estimator_ = evaluation.fit_all(self.best_params_)
+        self.refit_time_ = time.perf_counter() - begin
+        if hasattr(self.best_estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.best_estimator_.feature_names_in_
+
+
+class DistributedGridSearchCV(_SharedPasses, GridSearchCV):
+    """Exhaustive search over parameter values, for the price of a few fits.
+
+    `sklearn.model_selection.GridSearchCV` in parameters, attributes and meaning, for the
+    estimators of this package alone or as the last step of a `Pipeline`.  All candidates are
+    fitted on all folds together: one pass over the data serves every fit that is still under way,
+    and one more pass all scores.  Any other estimator is fitted one by one.
+
+    Parameters
+    ----------
+    estimator : estimator
+        `DistributedGDRegressor`, `DistributedSGDRegressor`, `DistributedLinearSVC`, or a pipeline
+        that ends in one of them.
+    param_grid : dict or list of dict
+        Names of parameters, and the values to try.
+    scoring : str, callable, list, tuple or dict, default=None
+        As in scikit-learn.  Scores of residuals and of predicted classes are found from sums;
+        other scorers of scikit-learn see predictions that come to this process, and callables
+        the rows held out.
+    n_jobs : int or None, default=None
+        Not used: threads are a parameter of the estimator.
+    refit : bool, str or callable, default=True
+        Whether, and by which score, to fit the best candidate on all rows.
+    cv : int, splitter or iterable, default=None
+        As in scikit-learn: splitters see the targets and groups, but not X.
+    verbose : int, default=0
+        Whether to print a line.
+    pre_dispatch : int or str, default='2*n_jobs'
+        Not used.
+    error_score : "raise" or float, default=nan
+        What takes the place of the scores of a fit that fails.
+    return_train_score : bool, default=False
+        Whether the training rows are scored, too.
+
+    Attributes
+    ----------
+    cv_results_ : dict of ndarray
+        Scores, ranks and parameters; times are equal shares of those of the group.
+    best_estimator_ : estimator
+        Fitted on all rows.
+    best_score_ : float
+        Mean score of the best candidate.
+    best_params_ : dict
+        Its parameters.
+    best_index_ : int
+        Its position.
+    scorer_ : callable or dict of str to callable
+        Of the score, or of each.
+    n_splits_ : int
+        Number of folds.
+    refit_time_ : float
+        Seconds that the last fit took.
+    multimetric_ : bool
+        Whether there are several scores.
+
+    See Also
+    --------
+    DistributedRandomizedSearchCV, sklearn.model_selection.GridSearchCV
+
+    Notes
+    -----
+    Beside each shard lies what the fits of a batch keep there, up to 256 fits at a time; the
+    driver holds as many problems.  Scores from sums need nothing of the size of the data.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_dml import DistributedGDRegressor
+    >>> from dask_dml.model_selection import DistributedGridSearchCV
+    >>> X = da.random.default_rng(0).normal(size=(1000, 5), chunks=(250, 5))
+    >>> y = X[:, 0] + 0.1 * X[:, 1]
+    >>> search = DistributedGridSearchCV(DistributedGDRegressor(), {"alpha": [1e-3, 1.0]}, cv=3)
+    >>> search.fit(X, y).best_params_
+    {'alpha': 0.001}
+    """
+
+    def _candidates(self) -> list[dict[str, Any]]:
+        return list(ParameterGrid(self.param_grid))
+
+
+class DistributedRandomizedSearchCV(_SharedPasses, RandomizedSearchCV):
+    """Search over parameter values drawn at random, for the price of a few fits.
+
+    `sklearn.model_selection.RandomizedSearchCV` in parameters, attributes and meaning; see
+    `DistributedGridSearchCV` for what is fitted together.
+
+    Parameters
+    ----------
+    estimator : estimator
+        See `DistributedGridSearchCV`.
+    param_distributions : dict or list of dict
+        Names of parameters, and distributions or values to draw from.
+    n_iter : int, default=10
+        Number of candidates.
+    scoring, n_jobs, refit, cv, verbose, pre_dispatch
+        See `DistributedGridSearchCV`.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the draws, which are those of scikit-learn.
+    error_score, return_train_score
+        See `DistributedGridSearchCV`.
+
+    Attributes
+    ----------
+    cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, \
+            refit_time_, multimetric_
+        See `DistributedGridSearchCV`.
+
+    See Also
+    --------
+    DistributedGridSearchCV, sklearn.model_selection.RandomizedSearchCV
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_diabetes
+    >>> from dask_dml import DistributedGDRegressor
+    >>> from dask_dml.model_selection import DistributedRandomizedSearchCV
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> search = DistributedRandomizedSearchCV(
+    ...     DistributedGDRegressor(), {"alpha": loguniform(1e-6, 1)}, random_state=0
+    ... )
+    >>> search.fit(X, y).cv_results_["mean_test_score"].shape
+    (10,)
+    """
+
+    def _candidates(self) -> list[dict[str, Any]]:
+        return list(
+            ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state)
+        )
