@@ -148,6 +148,8 @@ class Frame:
         The same of the targets.
     residual_mean : ndarray of shape (n_features,)
         Mean of the columns in these coordinates; zero where they are centred.
+    target_deviation : ndarray of shape (n_outputs,)
+        Root mean square of the targets about their means, in whatever coordinates.
     """
 
     weight: float
@@ -157,6 +159,7 @@ class Frame:
     target_mean: np.ndarray
     target_spread: np.ndarray
     residual_mean: np.ndarray
+    target_deviation: np.ndarray
 
     @classmethod
     def of(cls, moments: Moments, *, centred: bool) -> Frame:
@@ -164,6 +167,7 @@ class Frame:
         weight = moments.weight
         square = np.maximum(moments.square, 0.0) / weight
         target_square = np.maximum(moments.target_square, 0.0) / weight
+        deviation = np.sqrt(target_square)
         if centred:
             return cls(
                 weight,
@@ -171,8 +175,9 @@ class Frame:
                 moments.mean,
                 np.sqrt(square),
                 moments.target_mean,
-                np.sqrt(target_square),
+                deviation,
                 np.zeros_like(moments.mean),
+                deviation,
             )
         return cls(
             weight,
@@ -182,6 +187,7 @@ class Frame:
             np.zeros_like(moments.target_mean),
             np.sqrt(target_square + moments.target_mean**2),
             moments.mean,
+            deviation,
         )
 
     @property
@@ -415,8 +421,10 @@ class Objective:
         half the target's variance), so that a perfect fit does not divide by nothing.  Where
         such a residual costs nothing: 1e-16 of what it costs beyond the margin.
         """
-        problem = self.problems[number]
-        spread = float(self.frame.target_spread[problem.column])
+        problem, frame = self.problems[number], self.frame
+        # An intercept takes the mean up at once: an offset of the targets makes no fit worse.
+        spreads = frame.target_deviation if self.fit_intercept else frame.target_spread
+        spread = float(spreads[problem.column])
         beyond = 1e-16 * problem.loss.value(problem.loss.margin + spread)
         return max(1e-8 * problem.loss.value(spread), beyond)
 

@@ -46,7 +46,7 @@ class AcceleratedStep:
         self._free = np.append(np.ones(len(coef)), float(scaling.fit_intercept))
         # In units of the metric, which knows the columns' size but not that of a smoothed kink.
         self._lipschitz = problem.loss.max_curvature(self.continuation.width) / scaling.curvature
-        self._first_norm: float | None = None
+        self._first: tuple[float, float] | None = None
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         self._best: tuple[float, np.ndarray] | None = None
         self._x = np.append(coef, intercept)
@@ -58,19 +58,19 @@ class AcceleratedStep:
         z = np.append(e.query.coef, e.query.intercept)
         slope = self._free * np.append(e.gradient, e.intercept_gradient)
         value = e.value + self.problem.penalty.value(e.query.coef)
-        self.n_iter += 0 if self._first_norm is None else 1
+        self.n_iter += 0 if self._first is None else 1
         if self._too_long(z, slope, value):
             return
         if self._best is None or value <= self._best[0]:
             self._best = (value, z)
-        if self._first_norm is None or self._improves(e):
+        if self._first is None or self._improves(e):
             self.current = e
         x = self._prox(z - slope / (self._lipschitz * self._metric))
         moved = self._lipschitz * np.sqrt(self._metric) * (z - x)
         norm = float(np.linalg.norm(moved))
-        if self._first_norm is None:
-            self._first_norm = norm
-        self.optimality = relative_optimality(self.problem, e, norm, self._first_norm)
+        if self._first is None:
+            self._first = norm, self.current.objective
+        self.optimality = relative_optimality(self.problem, e, norm, self._first)
         left = left_to_gain(e, norm)
         if self.continuation.narrow(left, e.slack):
             self._restart(x)

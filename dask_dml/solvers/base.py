@@ -292,15 +292,35 @@ def left_to_gain(e: Evaluation, norm: float) -> float:
     return 1e5 * norm**2 / e.curvature if e.curvature > 0.0 else np.inf
 
 
-def relative_optimality(problem: Problem, e: Evaluation, norm: float, first: float) -> float:
+def relative_optimality(
+    problem: Problem, e: Evaluation, norm: float, first: tuple[float, float]
+) -> float:
     """Return the stopping measure of problems without a duality gap.
 
-    The gradient's norm relative to its start; near a kink gradients jump, and what is left to
-    gain, relative to the objective, takes their place.
+    The gradient's norm relative to its start, both per root of the objective: where the loss can
+    be brought to zero, gradients vanish with it, and only their angle to the residuals tells (the
+    rule of D. Fong and M. Saunders, *LSMR: an iterative algorithm for sparse least-squares
+    problems*, SIAM J. Sci. Comput. 2011).  Near a kink gradients jump, and what is left to gain,
+    relative to the objective, takes their place.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of which.
+    e : Evaluation
+        At the iterate.
+    norm : float
+        Norm of the gradient there, in scaled coordinates.
+    first : tuple of float
+        Norm and objective at the start.
     """
     if problem.loss.bounded_slope:
         return left_to_gain(e, norm) / max(e.objective, e.floor, 1e-300)
-    return norm / first if first > 0.0 else 0.0
+    first_norm, first_objective = first
+    if not (first_norm > 0.0 and first_objective > 0.0):
+        return 0.0
+    share = min(max(e.objective, e.floor) / first_objective, 1.0)
+    return norm / (first_norm * math.sqrt(share)) if share > 0.0 else 0.0
 
 
 class Scaling:

@@ -45,7 +45,7 @@ class LBFGSStep:
         self.stalled = False
         self.optimality = np.inf
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        self._first_norm: float | None = None
+        self._first: tuple[float, float] | None = None
         self._fresh = True
         self._step = 1.0
         self._value = np.inf
@@ -59,7 +59,7 @@ class LBFGSStep:
         value = evaluation.value + self.problem.penalty.value(evaluation.query.coef)
         gradient = self._gradient(evaluation)
         if self._fresh:
-            if self._first_norm is not None:
+            if self._first is not None:
                 self.n_iter += 1
             self._fresh = False
         else:
@@ -72,9 +72,9 @@ class LBFGSStep:
         self.current = evaluation
         self._v, self._value, self._gradient_here = v, value, gradient
         norm = float(np.linalg.norm(gradient))
-        if self._first_norm is None:
-            self._first_norm = norm
-        self.optimality = relative_optimality(self.problem, evaluation, norm, self._first_norm)
+        if self._first is None:
+            self._first = norm, self.current.objective
+        self.optimality = relative_optimality(self.problem, evaluation, norm, self._first)
         if self._narrowed(evaluation, norm):
             return
         self._direction = self._two_loops(gradient)

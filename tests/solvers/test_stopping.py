@@ -215,3 +215,16 @@ def test_a_deadline_is_met_inside_of_the_drivers_work(solver, monkeypatch):
         model.fit(wide_table, target)
     assert np.isfinite(model.coef_).all()
     assert len(solved) <= 3
+
+
+@pytest.mark.parametrize("solver", ["gd", "lbfgs", "statistics"])
+def test_an_offset_of_the_targets_loosens_no_tolerance(solver):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 4))
+    y = X @ np.ones(4) + rng.standard_normal(500)
+    near = DistributedGDRegressor(solver=solver, tol=1e-9, alpha=1e-6).fit(X, y)
+    far = DistributedGDRegressor(solver=solver, tol=1e-9, alpha=1e-6).fit(X, y + 1e6)
+    np.testing.assert_allclose(far.coef_, near.coef_, rtol=1e-4)
+    residual = y + 1e6 - far.predict(X)
+    objective = 0.5 * np.mean(residual**2) + 0.5e-6 * far.coef_ @ far.coef_
+    np.testing.assert_allclose(objective, near.loss_curve_[-1], rtol=1e-8)

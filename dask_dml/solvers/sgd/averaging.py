@@ -318,7 +318,7 @@ class _Plain:
 def _raw_frame(n_features: int, n_outputs: int) -> Frame:
     nothing = np.zeros(n_features)
     flat = np.zeros(n_outputs)
-    return Frame(1.0, 1, nothing, nothing, flat, flat, nothing)
+    return Frame(1.0, 1, nothing, nothing, flat, flat, nothing, flat)
 
 
 def one_pass(task: SGDTask) -> SGDTask:

@@ -357,6 +357,7 @@ def frame_of(survey: Survey, *, centred: bool) -> Frame:
         target_mean=whole.target_mean,
         target_spread=whole.target_spread,
         residual_mean=left,
+        target_deviation=whole.target_deviation,
     )
 
 
