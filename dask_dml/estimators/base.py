@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from dask_dml.estimators.monitor import CallbackSupportMixin, FitMonitor
 from dask_dml.estimators.parameters import Constraint, check_parameters
 from dask_dml.estimators.prediction import linear_predict, linear_score
+from dask_dml.estimators.summary import DOCUMENTATION, fit_html
 
 #: What `dask_dml.input.chunks.describe_nonfinite` says where it is given no names.
 _BAD_COLUMN = re.compile(r"(Input X contains .*?, column )(\d+)(\..*)", re.DOTALL)
@@ -28,6 +29,10 @@ SMALL_SYSTEM, LARGE_SYSTEM = 500, 2000
 class LinearEstimator(CallbackSupportMixin, BaseEstimator):
     """Parameters and failed fits, for every estimator of the package."""
 
+    # Where scikit-learn's HTML representation finds the documentation.
+    _doc_link_module = "dask_dml"
+    _doc_link_template = DOCUMENTATION + "api/dask_dml.{estimator_name}.html"
+
     _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]]
     verbose: int
     n_rounds_: int
@@ -36,8 +41,21 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _set_rounds(self, rounds: Any) -> None:
         self.n_rounds_ = rounds.n_rounds
+        self._n_samples = sum(rounds.shard_rows)
         self.engine_ = rounds.engine
         self.n_recoveries_ = rounds.n_recoveries
+
+    @property
+    def _repr_html_(self) -> Callable[[], str]:
+        """As scikit-learn's, with what a fit has come to below it."""
+        own = super()._repr_html_
+        return lambda: own() + fit_html(self)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] += fit_html(self)
+        return bundle
 
     def _check_parameters(self) -> None:
         check_parameters(type(self).__name__, self.get_params(deep=False), self._constraints)

@@ -34,6 +34,7 @@ class DualVariablesMixin:
     solver_: str
     n_shards: Any
     n_jobs: int | None
+    random_state: Any
     _task: Callable[..., Any]
     _driver_threads: Callable[[int], AbstractContextManager[None]]
 

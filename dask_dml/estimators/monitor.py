@@ -38,6 +38,8 @@ class FitMonitor:
     ----------
     stopped : bool
         Whether a callback has ended the fit.
+    history : dict of str to list
+        Passes, seconds, objective and relative duality gap after every round.
     report : callable or None
         Takes lines of text.
     rounds : Rounds or None
@@ -56,7 +58,9 @@ class FitMonitor:
         self._estimator = estimator
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._given = {"X": X, "y": y, "metadata": metadata}
-        self._curve: list[float] = []
+        self.history: dict[str, list[float]] = {
+            name: [] for name in ("n_rounds", "seconds", "objective", "relative_gap")
+        }
         self._progress: Progress | None = None
         self._begun = self._before = time.monotonic()
         self._compiled = 0.0
@@ -69,7 +73,9 @@ class FitMonitor:
     def tell(self, progress: Progress) -> None:
         """Call the callbacks after a round."""
         self._progress = progress
-        self._curve.append(progress.objective)
+        told = (progress.n_rounds, self.seconds, progress.objective, progress.relative_gap)
+        for values, value in zip(self.history.values(), told, strict=True):
+            values.append(value)
         if not self._watched:
             return
         task = self._context.subcontext(task_name=ROUND)
@@ -89,12 +95,20 @@ class FitMonitor:
             "n_iter_": progress.n_iter,
             "n_rounds_": progress.n_rounds,
             "duality_gap_": progress.relative_gap,
-            "loss_curve_": list(self._curve),
+            "loss_curve_": list(self.history["objective"]),
             "converged_": False,
         }
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the fit began."""
+        return time.monotonic() - self._begun
+
     def end(self) -> None:
-        """Call the callbacks with the fitted estimator."""
+        """Record the fit in the estimator, and call the callbacks with it."""
+        self._estimator.fit_seconds_ = self.seconds
+        if self.history["n_rounds"]:
+            self._estimator.history_ = self.history
         self._context.call_on_fit_task_end(
             estimator=self._estimator, **self._given, reconstruction_attributes=dict
         )

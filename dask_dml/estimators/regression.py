@@ -134,6 +134,11 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         Relative duality gap reached, the largest among the outputs; infinite where there is none.
     solver_ : str
         The solver that was used; of several, the one that the coefficients are from.
+    history_ : dict of str to list
+        After every round the passes (``"n_rounds"``), ``"seconds"``, ``"objective"`` and
+        ``"relative_gap"``; see `dask_dml.display.ConvergenceDisplay`.
+    fit_seconds_ : float
+        Seconds that the fit took.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -203,6 +208,8 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     }
 
     n_iter_: int
+    history_: dict[str, list[float]]
+    fit_seconds_: float
     loss_curve_: list[float]
     converged_: bool
     duality_gap_: float

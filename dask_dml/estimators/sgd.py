@@ -166,6 +166,11 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     duality_gap_ : float
         Relative duality gap of the last model, the largest among the outputs; infinite where it
         is not known.
+    history_ : dict of str to list
+        After every round the passes (``"n_rounds"``), ``"seconds"``, ``"objective"`` and
+        ``"relative_gap"``; see `dask_dml.display.ConvergenceDisplay`.
+    fit_seconds_ : float
+        Seconds that the fit took.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -229,6 +234,8 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     }
 
     n_iter_: int
+    history_: dict[str, list[float]]
+    fit_seconds_: float
     t_: float
     loss_curve_: list[float]
     validation_scores_: list[float]

@@ -137,6 +137,11 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         Whether `tol` was met.
     solver_ : str
         The solver that was used; the last one, where they took turns.
+    history_ : dict of str to list
+        After every round the passes (``"n_rounds"``), ``"seconds"``, ``"objective"`` and
+        ``"relative_gap"``; see `dask_dml.display.ConvergenceDisplay`.
+    fit_seconds_ : float
+        Seconds that the fit took.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -189,6 +194,8 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
     }
 
     n_iter_: int
+    history_: dict[str, list[float]]
+    fit_seconds_: float
     objective_: float
     duality_gap_: float
     n_support_: np.ndarray

@@ -99,6 +99,8 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
         neither, read anew in every pass.
     n_recoveries_ : int
         Losses of workers that the search survived.
+    fit_seconds_ : float
+        Seconds that the fit took.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
