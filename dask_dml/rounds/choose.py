@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,20 +13,15 @@ import joblib
 
 from dask_dml.blocks import Block
 from dask_dml.input.chunks import Chunks, make_block
-from dask_dml.input.clients import current_client, in_task, worker_info
+from dask_dml.input.clients import current_client, in_task
 from dask_dml.rounds.base import Rounds, ShardFunction, StateFunction
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.rounds.log import megabytes, tell
+from dask_dml.rounds.memory import CLUSTER_SHARE, cluster_memory
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards
 
 if TYPE_CHECKING:
     from distributed import Client
-
-#: Share of the cluster's memory that X may take: Dask begins to spill at 60 %.
-CLUSTER_SHARE = 0.6
-
-#: Bytes that a worker takes for itself once a fit has loaded its libraries and kernels.
-LIBRARIES = 256 * 2**20
 
 #: Share of this machine's free memory that X may take.
 LOCAL_SHARE = 0.5
@@ -142,24 +137,6 @@ def count_threads(n_jobs: int | None) -> int:
     wanted = joblib.effective_n_jobs(-1 if n_jobs is None else n_jobs)
     # Under joblib's Dask backend the number would be the cluster's, not this machine's.
     return max(1, min(wanted, max(joblib.cpu_count(), n_jobs or 1)))
-
-
-def cluster_memory(client: Client) -> float:
-    """Return the memory of all workers for data, in bytes; infinite where it is not limited.
-
-    What a worker's process takes for itself is none.
-    """
-    workers = worker_info(client).values()
-    # An adaptive cluster may have no worker yet.
-    if not workers or not all(worker["memory_limit"] for worker in workers):
-        return float("inf")
-    return float(sum(map(_memory_for_data, workers)))
-
-
-def _memory_for_data(worker: Mapping[str, Any]) -> float:
-    metrics = worker["metrics"]
-    itself = metrics.get("memory", 0) - metrics.get("managed_bytes", 0)
-    return float(max(worker["memory_limit"] - max(itself, LIBRARIES), 0))
 
 
 def _fits(chunks: Chunks, room: float) -> bool:

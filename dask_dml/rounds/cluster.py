@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dask_dml.input.clients import check_workers, worker_threads
+from dask_dml.input.clients import check_workers, worker_info, worker_threads
 from dask_dml.rounds import worker as on_worker
-from dask_dml.rounds.balance import Balance
+from dask_dml.rounds.balance import Balance, Rebalancing
 from dask_dml.rounds.base import (
     LOSING_WORKERS,
     ShardFunction,
@@ -22,8 +22,9 @@ from dask_dml.rounds.base import (
 )
 from dask_dml.rounds.calls import WorkersGone, call_workers, check_client, max_recoveries
 from dask_dml.rounds.log import logger, tell
+from dask_dml.rounds.memory import room_of
 from dask_dml.rounds.placement import Placement
-from dask_dml.rounds.plan import NumberOfShards, check_n_shards
+from dask_dml.rounds.plan import Host, NumberOfShards, check_n_shards
 from dask_dml.rounds.tasks import PREFIX
 from dask_dml.rounds.waiting import CLOSE_TIMEOUT, quietly, wait_until_gone
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Seconds of compilation in a round from which on it is told of.
 WORTH_TELLING = 0.5
+#: Seconds between two looks at which workers there are.
+LOOK_AT_WORKERS = 1.0
 
 
 class ClusterRounds:
@@ -46,8 +49,9 @@ class ClusterRounds:
     is open each worker holds one task named ``dask_dml-fit-runs-in-rounds-...`` outside of its
     thread pool, by which the scheduler knows that the worker is in use.
 
-    A lost worker costs a repeated round: its blocks are computed again by Dask, its shards move
-    as a whole to the workers that are left, and the sum has the same bits as before.
+    Workers that join are given shards, and slow ones are relieved, once waiting has cost as much
+    as moving does.  A lost worker costs a repeated round: its blocks are computed again by Dask.
+    Shards move as a whole, so that the sum has the same bits as before.
 
     Parameters
     ----------
@@ -107,11 +111,14 @@ class ClusterRounds:
         self._losers: Counter[int] = Counter()
         self._balance = Balance()
         self.compile_seconds = 0.0
+        self._looked = time.monotonic()
+        self._unfit: set[str] = set()
         self._placement: Placement | None = None
         try:
             self._placement = Placement(client, self.fit, chunks, n_shards)
             self.shard_rows = self._placement.shard_rows
             self._fresh = set(range(len(self.shard_rows)))
+            self._rebalancing = Rebalancing(self._placement.shard_bytes)
             self._open()
             self._tell_of_placement()
         except BaseException:
@@ -181,9 +188,11 @@ class ClusterRounds:
         placement = self._placement
         if placement is None:
             raise RuntimeError("these rounds have been closed")
+        self._rebalance()
         start = time.perf_counter()
         while True:
-            workers = set(placement.homes.values())
+            homes = placement.homes
+            workers = set(homes.values())
             try:
                 answers = call_workers(
                     self.client, function, self.fit, *arguments(), workers=workers, what="a round"
@@ -209,6 +218,7 @@ class ClusterRounds:
         self._losers.clear()
         self.n_rounds += 1
         self._note_round(arguments()[0], time.perf_counter() - start, answers)
+        self._rebalancing.add({n: s for a in answers.values() for n, s in a.shards.items()}, homes)
         return tree.total()
 
     def _note_round(
@@ -319,10 +329,49 @@ class ClusterRounds:
         self._move()
         self._open()
 
-    def _move(self) -> None:
+    def _rebalance(self) -> None:
+        """Move shards to workers that have joined, or are faster, where that pays."""
+        assert self._placement is not None
+        if time.monotonic() - self._looked < LOOK_AT_WORKERS:
+            return
+        hosts = self._hosts()
+        homes = self._rebalancing.decide(self._placement.homes, hosts)
+        if homes is not None:
+            before = self._placement.homes
+            n_moved = sum(before[number] != home for number, home in homes.items())
+            tell(
+                logging.INFO,
+                "rebalance",
+                f"{n_moved} of {len(homes)} shards move to other workers, to shorten the rounds",
+                self.client,
+                fit=self.fit,
+                workers=sorted(set(homes.values())),
+            )
+            self._move(homes)
+            self._open()
+        self._looked = time.monotonic()
+
+    def _hosts(self) -> dict[str, Host]:
+        """Return the workers that are there, and what they may be given."""
+        assert self._placement is not None
+        workers = worker_info(self.client)
+        used = set(self._placement.homes.values())
+        if not set(workers) <= used | self._unfit:
+            try:
+                check_workers(self.client)
+            except RuntimeError as error:
+                self._unfit |= set(workers) - used
+                tell(logging.WARNING, "unfit", f"New workers are not used. {error}", self.client)
+        return {
+            address: Host(info["nthreads"], room_of(info) if info["status"] == "running" else 0.0)
+            for address, info in workers.items()
+            if address in used or address not in self._unfit
+        }
+
+    def _move(self, wanted: Mapping[int, str] | None = None) -> None:
         """Place the shards again, and their state with them where that is still to be had."""
         assert self._placement is not None
-        moved = self._placement.replace()
+        moved = self._placement.replace(wanted)
         if self._update == 1:
             return
         states: dict[int, Any] = {}
@@ -365,8 +414,8 @@ class ClusterRounds:
         self._holds.clear()
         if placement is not None:
             placement.release()
+        on_worker.close_ended(self.fit)
         if self.client.status != "running":
-            on_worker.close_ended(self.fit)
             return
         try:
             alive = self._known & set(worker_threads(self.client, "closing", CLOSE_TIMEOUT))

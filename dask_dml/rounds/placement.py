@@ -66,6 +66,8 @@ class Placement:
         The worker of each shard.
     shard_rows : tuple of int
         Number of rows of each shard.
+    shard_bytes : tuple of int
+        Bytes of each shard.
     """
 
     def __init__(self, client: Client, fit: str, chunks: Chunks, n_shards: NumberOfShards) -> None:
@@ -75,6 +77,7 @@ class Placement:
         self.keys: list[tuple[str, ...]] = []
         self.homes: dict[int, str] = {}
         self.shard_rows: tuple[int, ...] = ()
+        self.shard_bytes: tuple[int, ...] = ()
         self._futures: dict[str, Future] = {}
         self._names: dict[str, str] = {}
         self._groups: dict[str, range] = {}
@@ -115,6 +118,7 @@ class Placement:
         ordered = [pieces[key] for key in full]
         shards = plan_shards(ordered, self._threads(), self._wanted_shards(full, ordered))
         self.shard_rows = tuple(sum(ordered[p].n_rows for p in s.pieces) for s in shards)
+        self.shard_bytes = tuple(sum(ordered[p].nbytes for p in s.pieces) for s in shards)
         limit = merged_size(piece.nbytes for piece in ordered)
         for number, shard in enumerate(shards):
             self.homes[number] = shard.home
@@ -203,11 +207,12 @@ class Placement:
 
     # Placing again
 
-    def replace(self) -> dict[int, str]:
+    def replace(self, wanted: Mapping[int, str] | None = None) -> dict[int, str]:
         """Give every shard a living worker again, after workers were lost or blocks moved.
 
         Blocks that went down are computed again by Dask, wherever it likes; then whole shards
-        are brought together on the least loaded workers, new ones among them.
+        are brought together on the least loaded workers, new ones among them, or on those that
+        are ``wanted``.
 
         Returns
         -------
@@ -218,13 +223,15 @@ class Placement:
         self._settle(everything)
         holders = self._holders(everything)
         workers = worker_info(self.client)
-        homes = rehome(
-            dict(enumerate(self.shard_rows)),
-            {n: [holders[key] for key in keys] for n, keys in enumerate(self.keys)},
-            self.homes,
-            {address: info["nthreads"] for address, info in workers.items()},
-            {address for address, info in workers.items() if info["status"] == "running"},
-        )
+        homes = dict(wanted or {})
+        if not homes or not set(homes.values()) <= set(workers):
+            homes = rehome(
+                dict(enumerate(self.shard_rows)),
+                {n: [holders[key] for key in keys] for n, keys in enumerate(self.keys)},
+                self.homes,
+                {address: info["nthreads"] for address, info in workers.items()},
+                {address for address, info in workers.items() if info["status"] == "running"},
+            )
         before = self.homes
         moved = {number: before[number] for number in homes if homes[number] != before[number]}
         new: list[str] = []

@@ -294,6 +294,89 @@ def rehome(
     return dict(sorted(result.items()))
 
 
+@dataclass(frozen=True)
+class Host:
+    """What is known of a worker that shards may be moved to or from.
+
+    Attributes
+    ----------
+    threads : int
+        Number of threads.
+    room : float
+        Bytes that it may be given beside what it has.
+    pace : float
+        Time that a thread takes for a byte, relative to other workers.
+    """
+
+    threads: int
+    room: float
+    pace: float = 1.0
+
+
+def round_time(homes: Mapping[int, str], nbytes: Sequence[int], hosts: Mapping[str, Host]) -> float:
+    """Return how long the slowest worker takes for its shards, in bytes of an ordinary thread."""
+    shards: dict[str, list[int]] = {}
+    for number, home in homes.items():
+        shards.setdefault(home, []).append(nbytes[number])
+    return max(
+        hosts[home].pace * max(*sizes, sum(sizes) / hosts[home].threads)
+        for home, sizes in shards.items()
+    )
+
+
+def even_out(
+    homes: Mapping[int, str], nbytes: Sequence[int], hosts: Mapping[str, Host]
+) -> dict[int, str]:
+    """Have the slowest worker give shards away for as long as that makes rounds shorter.
+
+    Parameters
+    ----------
+    homes : mapping of int to str
+        The worker of each shard.
+    nbytes : sequence of int
+        Bytes of each shard.
+    hosts : mapping of str to Host
+        All workers, those without a shard included.
+
+    Returns
+    -------
+    homes : dict of int to str
+        The worker of each shard.  A shard goes to a worker that, with it, is done sooner than
+        the one that gives it away.
+    """
+    result = dict(homes)
+    cost = {worker: host.pace / host.threads for worker, host in hosts.items()}
+    room = {worker: host.room for worker, host in hosts.items()}
+    load = dict.fromkeys(hosts, 0.0)
+    held: dict[str, list[int]] = {worker: [] for worker in hosts}
+    for number in sorted(homes, key=lambda number: (nbytes[number], -number)):
+        held[homes[number]].append(number)
+        load[homes[number]] += nbytes[number]
+
+    def time(worker: str, more: float = 0.0) -> float:
+        return cost[worker] * (load[worker] + more)
+
+    for _ in homes:
+        giver = max(sorted(hosts), key=time)
+        # Its largest shards first: few moves do most.
+        for place in reversed(range(len(held[giver]))):
+            number = held[giver][place]
+            size = nbytes[number]
+            takers = [worker for worker in sorted(hosts) if room[worker] >= size]
+            taker = min(takers, key=lambda worker: time(worker, size), default=giver)
+            if taker != giver and time(taker, size) < time(giver):
+                break
+        else:
+            return result
+        del held[giver][place]
+        held[taker].append(number)
+        load[giver] -= size
+        load[taker] += size
+        room[taker] -= size
+        result[number] = taker
+    return result
+
+
 def _rows(pieces: Sequence[Piece]) -> list[int]:
     return [piece.n_rows for piece in pieces]
 

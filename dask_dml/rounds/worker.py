@@ -58,6 +58,8 @@ class Answer:
         What the visit took.
     compiling : float
         Seconds of it in which this process compiled kernels, which is done once.
+    shards : dict of int to float
+        Seconds that a thread took for each shard.
     """
 
     nodes: dict[tuple[int, int], Any] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Answer:
     error: BaseException | None = None
     seconds: float = 0.0
     compiling: float = 0.0
+    shards: dict[int, float] = field(default_factory=dict)
 
 
 class Session:
@@ -127,10 +130,9 @@ class Session:
         else:
             self.worker.loop.call_later(LEASE_INTERVAL, self._check_lease)
 
-    async def run(
-        self, call: Callable[[Shard], Any]
-    ) -> tuple[dict[tuple[int, int], Any], BaseException | None]:
-        """Evaluate ``call(shard)`` on every shard of the plan; return the sums and an error."""
+    async def run(self, call: Callable[[Shard], Any]) -> Answer:
+        """Evaluate ``call(shard)`` on every shard of the plan."""
+        start = time.perf_counter()
         self._misses = 0
         self.attempt += 1
         visit = _Visit(self, call, self.attempt)
@@ -147,7 +149,8 @@ class Session:
                     await asyncio.gather(
                         *(loop.run_in_executor(self.pool, visit.drain) for _ in range(n_threads))
                     )
-        return visit.tree.nodes, visit.error
+        seconds = time.perf_counter() - start
+        return Answer(visit.tree.nodes, error=visit.error, seconds=seconds, shards=visit.seconds)
 
     async def _run_spilled(self, visit: _Visit) -> None:
         """Visit the shards with only as many in memory as there are threads."""
@@ -193,6 +196,7 @@ class _Visit:
         self.shards: deque[Shard] = deque()
         self.tree: TreeSum[Any] = TreeSum(session.n_shards)
         self.error: BaseException | None = None
+        self.seconds: dict[int, float] = {}
 
     def drain(self) -> None:
         while True:
@@ -206,8 +210,10 @@ class _Visit:
         # Once a shard has failed, or the driver has asked anew, the rest is not worth computing.
         if self.error is not None or self.session.attempt != self.attempt:
             return
+        start = time.perf_counter()
         try:
             self.tree.add((0, shard.number), self.call(shard))
+            self.seconds[shard.number] = time.perf_counter() - start
         except BaseException as error:  # also SystemExit and the like: the driver must hear of it
             self.error = portable(error, describe(shard, self.session.worker.address))
 
@@ -363,22 +369,21 @@ async def _timed(
     session: Session, function: Callable[..., Any], call: Callable[[Shard], Any]
 ) -> Answer:
     clock = compile_clock()
-    start, compiled = time.perf_counter(), clock.duration if clock.done else 0.0
-    nodes, error = await session.run(call)
-    seconds = time.perf_counter() - start
-    compiling = (clock.duration if clock.done else 0.0) - compiled
+    compiled = clock.duration if clock.done else 0.0
+    answer = await session.run(call)
+    answer.compiling = (clock.duration if clock.done else 0.0) - compiled
     name = getattr(function, "__qualname__", repr(function))
     event = {
         "kind": "round",
-        "message": f"{name}: {len(session.plan)} shard(s) in {seconds:.3f} s",
+        "message": f"{name}: {len(session.plan)} shard(s) in {answer.seconds:.3f} s",
         "fit": session.fit,
         "round": name,
         "shards": len(session.plan),
-        "seconds": seconds,
-        "compiling": compiling,
+        "seconds": answer.seconds,
+        "compiling": answer.compiling,
     }
     session.worker.log_event(TOPIC, event)
-    return Answer(nodes, error=error, seconds=seconds, compiling=compiling)
+    return answer
 
 
 @functools.cache

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_dml.rounds.base import TreeSum, finish_tree, reduce_subtrees
 from dask_dml.rounds.plan import (
+    Host,
     Piece,
     check_n_shards,
+    even_out,
     group_chunks,
     merge_runs,
     merged_size,
     plan_shards,
     rehome,
+    round_time,
     slowest_thread,
     split_by_rows,
     split_chunks,
@@ -150,3 +153,45 @@ def test_lost_shards_go_to_the_least_loaded():
 def test_n_shards_is_checked(wrong):
     with pytest.raises(ValueError, match="n_shards must be"):
         check_n_shards(wrong)
+
+
+def test_the_slowest_worker_gives_shards_away():
+    hosts = {"a": Host(1, np.inf), "b": Host(1, np.inf)}
+    homes = dict.fromkeys(range(4), "a")
+    better = even_out(homes, [10] * 4, hosts)
+    assert sorted(better.values()) == ["a", "a", "b", "b"]
+    assert round_time(homes, [10] * 4, hosts) == 2 * round_time(better, [10] * 4, hosts)
+    # Neither a worker without room, nor one so slow that it would be waited for.
+    assert even_out(homes, [10] * 4, hosts | {"b": Host(1, 9.0)}) == homes
+    assert even_out(homes, [10] * 4, hosts | {"b": Host(1, np.inf, 5.0)}) == homes
+    # One shard can only move as a whole; two threads are not used by it.
+    assert even_out({0: "a"}, [10], hosts) == {0: "a"}
+    assert round_time({0: "a"}, [10], {"a": Host(2, np.inf)}) == 10.0
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=12),
+    st.lists(
+        st.tuples(st.integers(1, 4), st.integers(0, 200), st.floats(0.1, 10.0)), min_size=1,
+        max_size=5,
+    ),
+    st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_evening_out_loses_nothing_and_stops(nbytes, kinds, random):
+    hosts = {f"w{n}": Host(*kind) for n, kind in enumerate(kinds)}
+    homes = {n: random.choice(sorted(hosts)) for n in range(len(nbytes))}
+    better = even_out(homes, nbytes, hosts)
+    assert set(better) == set(homes)
+    assert set(better.values()) <= set(hosts)
+
+    def worst(where):
+        return max(
+            host.pace / host.threads * sum(nbytes[n] for n, home in where.items() if home == worker)
+            for worker, host in hosts.items()
+        )
+
+    assert worst(better) <= worst(homes) * (1 + 1e-12)
+    for worker, host in hosts.items():
+        given_to = [n for n, home in better.items() if home == worker != homes[n]]
+        assert sum(nbytes[n] for n in given_to) <= host.room

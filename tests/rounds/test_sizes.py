@@ -14,6 +14,7 @@ from dask_dml import DistributedGDRegressor
 from dask_dml.input.read import read_input
 from dask_dml.rounds import choose
 from dask_dml.rounds.graphs import ThreadGraphs
+from dask_dml.rounds.memory import LIBRARIES, memory_for_data
 from dask_dml.rounds.sizes import SAMPLE, estimated_bytes
 
 N_ROWS, N_FEATURES, N_CHUNKS = 2000, 20, 20
@@ -121,9 +122,9 @@ def test_what_turns_out_not_to_fit_into_this_process_is_streamed(monkeypatch, ca
 def test_memory_that_processes_take_for_themselves_holds_no_data():
     """As much as they take now, or will once they have loaded what a fit needs."""
     worker = {"memory_limit": 2**30, "metrics": {"memory": 700 * 2**20, "managed_bytes": 2**28}}
-    assert choose._memory_for_data(worker) == 2**30 - 700 * 2**20 + 2**28
+    assert memory_for_data(worker) == 2**30 - 700 * 2**20 + 2**28
     worker["metrics"]["memory"] = 2**31
-    assert choose._memory_for_data(worker) == 0
+    assert memory_for_data(worker) == 0
     worker["metrics"]["memory"] = 2**28
-    assert choose._memory_for_data(worker) == 2**30 - choose.LIBRARIES
-    assert choose._memory_for_data({"memory_limit": 2**30, "metrics": {}}) == 3 * 2**28
+    assert memory_for_data(worker) == 2**30 - LIBRARIES
+    assert memory_for_data({"memory_limit": 2**30, "metrics": {}}) == 3 * 2**28
