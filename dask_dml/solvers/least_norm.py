@@ -68,7 +68,7 @@ def _full_rank(rounds: Rounds, objective: Objective, first: Moments) -> bool:
         first = rounds.map_reduce(passes.statistics, objective.units)
     assert isinstance(first, Statistics)
     B = Quadratic.of(first, centred=objective.fit_intercept).B
-    return condition(B, np.zeros(p)) <= FACTORISE_ABOVE
+    return condition(B, np.zeros(p), FACTORISE_ABOVE) <= FACTORISE_ABOVE
 
 
 def _projected(objective: Objective, outcome: Outcome, basis: np.ndarray) -> Outcome:

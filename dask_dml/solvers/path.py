@@ -183,7 +183,7 @@ def solve_path(
         intercept,
         np.array([outcome.relative_gap for outcome in outcomes]).reshape(-1, n_outputs),
         all(outcome.converged for outcome in outcomes),
-        condition(quadratic.B, np.full(p, weakest)),
+        condition(quadratic.B, np.full(p, weakest), statistics.FACTORISE_ABOVE),
     )
 
 

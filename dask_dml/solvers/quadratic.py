@@ -52,11 +52,27 @@ def symmetric(lower: np.ndarray) -> np.ndarray:
     return full + np.tril(lower, -1).T
 
 
-def condition(B: np.ndarray, l2: np.ndarray) -> float:
-    """Return the condition number of ``B + diag(l2)`` after its diagonal is scaled to one."""
-    scale = _scale(B, l2)
-    values = np.linalg.eigvalsh(_scaled(B, l2, scale))
-    return float(values[-1] / values[0]) if values[0] > 0.0 else np.inf
+def condition(B: np.ndarray, l2: np.ndarray, harmless: float = 1.0) -> float:
+    """Return the condition number of ``B + diag(l2)`` after its diagonal is scaled to one.
+
+    Parameters
+    ----------
+    B, l2 : ndarray of shape (n, n), (n,)
+        The matrix.
+    harmless : float, default=1
+        Condition up to which an upper bound will do; it takes a tenth of the eigenvalues' time.
+    """
+    matrix = _scaled(B, l2, _scale(B, l2))
+    factor, failed = scipy.linalg.lapack.dpotrf(matrix, lower=1, clean=0)
+    if failed:
+        return math.inf
+    norm = float(np.abs(matrix).sum(axis=0).max(initial=0.0))
+    inverse, _ = scipy.linalg.lapack.dpocon(factor, norm, uplo="L")
+    # LAPACK's estimate is from below, and rarely by a factor of three.
+    if inverse > 0.0 and 3.0 / inverse <= harmless:
+        return float(3.0 / inverse)
+    values = np.linalg.eigvalsh(matrix)
+    return float(values[-1] / values[0]) if values[0] > 0.0 else math.inf
 
 
 def minimise_quadratic(
@@ -118,8 +134,8 @@ def solve_smooth(
 ) -> np.ndarray:
     """Solve ``(B + diag(l2)) z = c`` for one or several right-hand sides.
 
-    Directions in which the scaled matrix has no more than ``tiny`` of its largest eigenvalue, by
-    default rounding, are left at zero.
+    Of a singular system, whose pivots fall to ``tiny`` of the scaled matrix's diagonal, by default
+    to rounding, the shortest solution in scaled coordinates.
     """
     pivot = 1e-7 if tiny is None else tiny**0.5
     scale = _scale(B, l2)
@@ -132,12 +148,25 @@ def solve_smooth(
             return (z.T * scale).T
     except np.linalg.LinAlgError:
         pass
-    values, vectors = np.linalg.eigh(matrix)
-    tiny = len(values) * np.finfo(np.float64).eps if tiny is None else tiny
-    keep = values > tiny * max(values[-1], 0.0)
-    kept = vectors[:, keep]
-    z = kept @ ((kept.T @ right).T / values[keep]).T
-    return (z.T * scale).T
+    return (_shortest(matrix, right, tiny).T * scale).T
+
+
+def _shortest(matrix: np.ndarray, right: np.ndarray, tiny: float | None) -> np.ndarray:
+    """Return the shortest solution of a singular system, from its pivoted Cholesky factor.
+
+    With ``matrix = L L'`` and ``L = Q R`` it is ``Q inv(R R') Q' right`` (N. Higham, *Analysis of
+    the Cholesky decomposition of a semi-definite matrix*, 1990): for a few rows of many columns
+    some percent of the work of the eigenvectors.
+    """
+    tiny = len(matrix) * np.finfo(np.float64).eps if tiny is None else tiny
+    factor, pivots, rank, _ = scipy.linalg.lapack.dpstrf(matrix, tol=tiny, lower=1)
+    if rank == 0:
+        return np.zeros_like(right)
+    L = np.empty((len(matrix), rank))
+    L[pivots - 1] = np.tril(factor[:, :rank])
+    Q, R = np.linalg.qr(L)
+    z = scipy.linalg.solve_triangular(R, Q.T @ right)
+    return Q @ scipy.linalg.solve_triangular(R, z, trans=1)
 
 
 def _scale(B: np.ndarray, l2: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def solve(
         One per problem.
     """
     l2 = max(problem.penalty.l2 for problem in objective.problems)
-    conditioned = condition(quadratic.B, np.full(len(quadratic.B), l2))
+    conditioned = condition(quadratic.B, np.full(len(quadratic.B), l2), REFINE_ABOVE)
     if conditioned > FACTORISE_ABOVE:
         factor = _factorise(rounds, objective)
         return [_from_factor(objective, number, factor, limits) for number in range(len(starts))]

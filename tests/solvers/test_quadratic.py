@@ -147,3 +147,22 @@ def test_a_deadline_ends_it_with_the_best_so_far(start):
     at = np.zeros(200) if start == "zero" else rng.standard_normal(200)
     z = minimise_quadratic(B, c, l1, l2, at, deadline=0.0)
     assert value(B, c, l1, l2, z) <= value(B, c, l1, l2, at)
+
+
+@pytest.mark.parametrize("exponent", [0, 3, 6, 9])
+def test_the_condition_is_that_of_the_scaled_matrix_or_bounded(exponent):
+    rng = np.random.default_rng(exponent)
+    Q = np.linalg.qr(rng.standard_normal((30, 30)))[0]
+    B = Q * np.logspace(0, -exponent, 30) @ Q.T
+    scale = 1.0 / np.sqrt(np.diagonal(B))
+    exact = np.linalg.cond(scale[:, None] * B * scale)
+    np.testing.assert_allclose(condition(B, np.zeros(30)), exact, rtol=1e-3)
+    bound = condition(B, np.zeros(30), harmless=1e6)
+    assert exact <= bound * (1 + 1e-3)
+    assert bound <= 1e6 or bound <= exact * (1 + 1e-3)
+
+
+def test_the_condition_of_a_singular_matrix_is_infinite():
+    rows = np.random.default_rng(0).standard_normal((5, 8))
+    assert condition(rows.T @ rows, np.zeros(8)) > 1e13
+    assert condition(rows.T @ rows, np.full(8, 1.0)) < 1e3
