@@ -14,7 +14,8 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from dask_dml.estimators.monitor import CallbackSupportMixin, FitMonitor
+from dask_dml.estimators.explain import ExplainedMixin
+from dask_dml.estimators.monitor import FitMonitor
 from dask_dml.estimators.parameters import Constraint, check_parameters
 from dask_dml.estimators.prediction import linear_predict, linear_score
 from dask_dml.estimators.summary import DOCUMENTATION, fit_html
@@ -26,7 +27,7 @@ _BAD_COLUMN = re.compile(r"(Input X contains .*?, column )(\d+)(\..*)", re.DOTAL
 SMALL_SYSTEM, LARGE_SYSTEM = 500, 2000
 
 
-class LinearEstimator(CallbackSupportMixin, BaseEstimator):
+class LinearEstimator(ExplainedMixin, BaseEstimator):
     """Parameters and failed fits, for every estimator of the package."""
 
     # Where scikit-learn's HTML representation finds the documentation.

@@ -157,3 +157,26 @@ def check_parameters(
 def _listed(constraints: Sequence[Constraint]) -> str:
     said = [str(constraint) for constraint in constraints]
     return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}"
+
+
+def start_array(
+    name: str, given: Any, shape: tuple[int, ...], known: np.ndarray | None
+) -> np.ndarray:
+    """Return where a fit is to start: what is given, what is known, or zero.
+
+    Raises
+    ------
+    ValueError
+        If what is given has another shape, or numbers that are not finite.
+    """
+    if given is None:
+        return np.zeros(shape) if known is None else known
+    start = np.array(given, dtype=np.float64)
+    if shape[0] == 1 and start.size == np.prod(shape):
+        start = start.reshape(shape)
+    if start.shape != shape or not np.all(np.isfinite(start)):
+        raise ValueError(
+            f"{name} has to hold finite numbers in the shape {shape}, got an array of shape "
+            f"{start.shape}."
+        )
+    return start

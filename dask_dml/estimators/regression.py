@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.estimators.base import LinearEstimator, LinearRegressorMixin
 from dask_dml.estimators.checkpoint import CHECKPOINT, Checkpoint, open_recorded
+from dask_dml.estimators.explain import Method
 from dask_dml.estimators.export import linear_model
 from dask_dml.estimators.monitor import FitMonitor, stopped, watching, with_callbacks
 from dask_dml.estimators.parameters import (
@@ -301,6 +302,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
             If a parameter or a column has the wrong type.
         """
         self._check()
+        self._warn_of_ignored()
         # Numba is loaded at the first fit: importing the package stays quick.
         monitor = FitMonitor(self, X, y, sample_weight)
         with self._unchanged_on_error():
@@ -380,6 +382,35 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
             coef=coef,
             intercept=intercept,
         )
+
+    def _method(self, n_rows: float, chunks: Any) -> Method:  # noqa: ARG002 - as of classifiers
+        from dask_dml.objective.losses import make_loss
+        from dask_dml.objective.penalties import make_penalty
+        from dask_dml.solvers.choose import choose_solver
+        from dask_dml.solvers.outlook import USUAL_PASSES, reason
+
+        loss = make_loss(self.loss, self.epsilon, self.quantile)
+        penalty = make_penalty(self.penalty, self.alpha, self.l1_ratio)
+        chosen = choose_solver(self.solver, loss, penalty, chunks.n_features, chunks.n_outputs)
+        smooth, kinked = USUAL_PASSES[chosen]
+        low, high = kinked if loss.bounded_slope and loss.width == 0.0 else smooth
+        return Method(
+            chosen,
+            reason(self.solver, chosen, chunks.n_features),
+            (low, min(high, self.max_iter + low)),
+            squares=chosen in ("statistics", "newton"),
+        )
+
+    def _ignored(self) -> dict[str, str]:
+        if self.solver != "gd":
+            return self._set_in_vain(
+                "learning_rate eta0 power_t momentum", "only solver='gd' takes such steps"
+            )
+        if self.learning_rate in ("auto", "backtracking"):
+            return self._set_in_vain(
+                "eta0", f"learning_rate={self.learning_rate!r} finds the step lengths"
+            )
+        return {}
 
     def _set_solution(self, solution: Any, multi_output: bool, *, warn: bool = True) -> None:
         outcomes = solution.outcomes

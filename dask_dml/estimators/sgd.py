@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.estimators.base import LinearEstimator, LinearRegressorMixin
 from dask_dml.estimators.checkpoint import CHECKPOINT, Checkpoint, open_recorded
+from dask_dml.estimators.explain import Method
 from dask_dml.estimators.export import sgd_regressor
 from dask_dml.estimators.monitor import FitMonitor, stopped, watching, with_callbacks
 from dask_dml.estimators.parameters import (
@@ -29,6 +30,7 @@ from dask_dml.estimators.parameters import (
     Interval,
     Kind,
     Options,
+    start_array,
 )
 from dask_dml.input.read import read_input
 
@@ -344,6 +346,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
             If a parameter or a column has the wrong type.
         """
         self._check()
+        self._warn_of_ignored()
         # Numba is loaded at the first fit: importing the package stays quick.
         monitor = FitMonitor(self, X, y, sample_weight)
         with self._unchanged_on_error():
@@ -546,8 +549,8 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         if intercept_init is not None and not self.fit_intercept:
             raise ValueError("intercept_init needs fit_intercept=True: no intercept is fitted.")
         return (
-            _start_array("coef_init", coef_init, shape, coef),
-            _start_array("intercept_init", intercept_init, shape[:1], intercept),
+            start_array("coef_init", coef_init, shape, coef),
+            start_array("intercept_init", intercept_init, shape[:1], intercept),
         )
 
     def _task(
@@ -597,6 +600,19 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
             rows_seen=rows_seen,
         )
 
+    def _method(self, n_rows: float, chunks: Any) -> Method:  # noqa: ARG002 - as of classifiers
+        name, why, low = "averaging", "plain steps, of which the nodes' models are averaged", 1
+        if self._corrected:
+            name, why, low = "svrg", "local steps corrected by the global gradient", 4
+        return Method(name, why, (low, min(100, self.max_iter)))
+
+    def _ignored(self) -> dict[str, str]:
+        if self.learning_rate == "auto":
+            return self._set_in_vain(
+                "eta0 power_t", "learning_rate='auto' takes step lengths from the data"
+            )
+        return {}
+
     def _set_solution(self, solution: Any, multi_output: bool) -> None:
         self._set_coefficients(solution.coef, solution.intercept, multi_output)
         self.n_iter_ = solution.n_iter
@@ -626,19 +642,3 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         if self.learning_rate == "auto":
             parameters["learning_rate"] = "invscaling"
         return sgd_regressor(self, parameters)
-
-
-def _start_array(
-    name: str, given: Any, shape: tuple[int, ...], known: np.ndarray | None
-) -> np.ndarray:
-    if given is None:
-        return np.zeros(shape) if known is None else known
-    start = np.array(given, dtype=np.float64)
-    if shape[0] == 1 and start.size == np.prod(shape):
-        start = start.reshape(shape)
-    if start.shape != shape or not np.all(np.isfinite(start)):
-        raise ValueError(
-            f"{name} has to hold finite numbers in the shape {shape}, got an array of shape "
-            f"{start.shape}."
-        )
-    return start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from numbers import Integral
+from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from dask_dml.estimators.base import LinearEstimator
 from dask_dml.estimators.checkpoint import CHECKPOINT, Checkpoint, open_recorded
 from dask_dml.estimators.classifier import LinearClassifierMixin
 from dask_dml.estimators.dual_variables import DualVariablesMixin
+from dask_dml.estimators.explain import Method
 from dask_dml.estimators.export import transfer
 from dask_dml.estimators.monitor import (
     FitMonitor,
@@ -394,6 +396,28 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
                 f"and the classes {self.classes_.tolist()}. Set warm_start=False or fit a clone."
             )
         return self._model()[0], np.where(self.fit_intercept, before["intercept_"], 0.0)
+
+    def _codes(self, X: Any, y: Any) -> Any:
+        return read_labels(y, in_memory=not is_dask(X)).y
+
+    def _method(self, n_rows: float, chunks: Any) -> Method:
+        from dask_dml.solvers.margin_choose import USUAL_PASSES, reason
+        from dask_dml.solvers.margin_choose import choose_solver as choose
+
+        free = self.intercept_scaling is None
+        asked: Any = SimpleNamespace(
+            solver=self.solver,
+            l1=self.penalty == "l1",
+            squared=self.loss == "squared_hinge",
+            scaling=np.inf if free and self.fit_intercept else 1.0,
+            rows=np.array([n_rows]),
+            n_features=chunks.n_features,
+        )
+        chosen = choose(asked)
+        low, high = USUAL_PASSES[chosen, self.loss]
+        why = reason(asked, chosen)
+        squares = chosen == "newton" and chunks.n_features <= 2000
+        return Method(chosen, why, (low, min(high, self.max_iter + low)), squares=squares)
 
     def _set_solution(self, solution: Any, *, warn: bool) -> None:
         outcomes = solution.outcomes

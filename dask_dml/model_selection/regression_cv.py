@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from dask_dml.estimators.base import LinearEstimator, LinearRegressorMixin
+from dask_dml.estimators.explain import Method
 from dask_dml.estimators.export import linear_model, transfer
 from dask_dml.estimators.monitor import FitMonitor, with_callbacks
 from dask_dml.estimators.parameters import (
@@ -224,6 +225,15 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
             self._set_found(found, chunks.multi_output)
         monitor.end()
         return self
+
+    def _method(self, n_rows: float, chunks: Any) -> Method:  # noqa: ARG002 - as of classifiers
+        from dask_dml.model_selection.penalty_search import check_columns
+
+        check_columns(chunks.n_features, type(self).__name__)
+        why = (
+            "one pass collects the second moments of every fold; all penalties are solved from them"
+        )
+        return Method("statistics", why, (1, 3), squares=True)
 
     def _set_found(self, found: Any, multi_output: bool) -> None:
         self.alpha_, self.l1_ratio_ = found.alpha, found.l1_ratio

@@ -6,14 +6,14 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import joblib
 
 from dask_dml.blocks import Block
 from dask_dml.input.chunks import Chunks, make_block
-from dask_dml.input.clients import current_client, in_task
+from dask_dml.input.clients import current_client, in_task, worker_info
 from dask_dml.rounds.base import Rounds, ShardFunction, StateFunction
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.rounds.log import megabytes, tell
@@ -71,6 +71,59 @@ def open_rounds(
     if client is not None:
         return _open_on_cluster(chunks, client, n_shards)
     return _fetch_or_stream(chunks, None, n_shards, n_threads)
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """Where rounds over some data would be made; see `open_rounds`.
+
+    Attributes
+    ----------
+    engine : {"memory", "cluster", "streaming"}
+        The engine.
+    nbytes : float
+        Bytes of X; NaN where they are not known.
+    room : float
+        Bytes that X may take there.
+    n_workers, n_threads : int
+        Workers (none in this process), and threads of all of them.
+    """
+
+    engine: str
+    nbytes: float
+    room: float
+    n_workers: int
+    n_threads: int
+
+
+def foretell(chunks: Chunks, n_jobs: int | None = None) -> Foretold:
+    """Tell where `open_rounds` would place the data, and place nothing.
+
+    Parameters
+    ----------
+    chunks : Chunks
+        The validated input.
+    n_jobs : int or None, default=None
+        As for `open_rounds`.
+    """
+    n_threads = count_threads(n_jobs)
+    client = None if in_task() else current_client()
+    if chunks.lazy and client is not None:
+        from dask_dml.rounds.calls import check_client
+
+        check_client(client)
+        workers = worker_info(client).values()
+        room = CLUSTER_SHARE * cluster_memory(client)
+        measured = _measured(chunks, room, client, 1)
+        engine = "cluster" if _fits(measured, room) else "streaming"
+        threads = sum(worker["nthreads"] for worker in workers)
+        return Foretold(engine, measured.nbytes, room, len(workers), threads)
+    room = local_room()
+    if not chunks.lazy:
+        return Foretold("memory", chunks.nbytes, room, 0, n_threads)
+    measured = _measured(chunks, room, None, n_threads) if chunks.nbytes > room else chunks
+    engine = "memory" if _fits(measured, room) else "streaming"
+    return Foretold(engine, measured.nbytes, room, 0, n_threads)
 
 
 def visit_once(chunks: Chunks, function: ShardFunction, broadcast: Any = None) -> Any:
@@ -137,6 +190,13 @@ def count_threads(n_jobs: int | None) -> int:
     wanted = joblib.effective_n_jobs(-1 if n_jobs is None else n_jobs)
     # Under joblib's Dask backend the number would be the cluster's, not this machine's.
     return max(1, min(wanted, max(joblib.cpu_count(), n_jobs or 1)))
+
+
+def local_room() -> float:
+    """Return the bytes that X may take in this process."""
+    import psutil  # type: ignore[import-untyped]  # no stubs
+
+    return LOCAL_SHARE * float(psutil.virtual_memory().available)
 
 
 def _fits(chunks: Chunks, room: float) -> bool:
@@ -209,12 +269,10 @@ def _open_in_task(chunks: Chunks, n_shards: NumberOfShards) -> Rounds:
 def _fetch_or_stream(
     chunks: Chunks, client: Client | None, n_shards: NumberOfShards, n_threads: int
 ) -> Rounds:
-    import psutil  # type: ignore[import-untyped]  # no stubs
-
     from dask_dml.rounds.fetch import fetch_blocks
     from dask_dml.rounds.streaming import StreamingRounds
 
-    room = LOCAL_SHARE * psutil.virtual_memory().available
+    room = local_room()
     measured = chunks
     if chunks.nbytes > room:  # where nothing is known, fetching finds out
         measured = _measured(chunks, room, client, n_threads)

@@ -74,6 +74,27 @@ def choose_solver(task: Task) -> str:
     return "dual" if _may_hand_over(task) and _is_for_dual(task) else "newton"
 
 
+#: Between how many passes fits usually take.
+USUAL_PASSES = {
+    ("newton", "hinge"): (5, 100),
+    ("newton", "squared_hinge"): (3, 30),
+    ("dual", "hinge"): (3, 60),
+    ("dual", "squared_hinge"): (3, 200),
+}
+
+
+def reason(task: Task, chosen: str) -> str:
+    """Return in words why `choose_solver` has chosen a solver."""
+    if task.solver != "auto":
+        return "as you have set it"
+    if not _may_hand_over(task):
+        return "with this loss, penalty and intercept it is the quicker one"
+    if np.isnan(task.rows).any():
+        return "the number of rows, which may change this, is not known; solvers take turns"
+    first = "few rows or many columns" if chosen == "dual" else "many rows for each column"
+    return f"{first}; where it gets on slowly, the other solver has its turn"
+
+
 def _may_hand_over(task: Task) -> bool:
     """Return whether solvers may take turns: those that the dual solver is good at."""
     bears = np.isfinite(task.scaling) or _bears_free_intercept(task)
