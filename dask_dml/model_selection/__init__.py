@@ -6,10 +6,18 @@ from dask_dml.model_selection.search import (
     DistributedRandomizedSearchCV,
 )
 from dask_dml.model_selection.split import train_test_split
+from dask_dml.model_selection.validation import (
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+)
 
 __all__ = [
     "DistributedGridSearchCV",
     "DistributedRandomizedSearchCV",
+    "cross_val_predict",
+    "cross_val_score",
+    "cross_validate",
     "regularization_path",
     "train_test_split",
 ]

@@ -138,6 +138,22 @@ class Evaluation:
             raise error
         return estimator
 
+    def predictions(self, models: Sequence[Any], method: str) -> Any:
+        """Return what a method of each split's model says about its test rows, in their order."""
+        rows = self._rows()
+        assert self._folds is not None
+        divisions, splits = self._folds
+        if len(divisions) > 1 or len({s.test for s in splits}) < divisions[0].n_parts:
+            raise ValueError(
+                "cross_val_predict only works for partitions: test rows have to "
+                "divide the table. Use a splitter such as KFold."
+            )
+        pieces = [
+            getattr(model, method)(self._divided(self.X, number)[1])
+            for number, model in enumerate(models)
+        ]
+        return rows.together(pieces, divisions[0], splits)
+
     def close(self) -> None:
         """Let go of the rows."""
         self._stack.close()

@@ -11,7 +11,7 @@ import numpy as np
 
 from dask_dml.input.kinds import is_dask
 from dask_dml.model_selection.draws import Draw, check_rows
-from dask_dml.model_selection.split import RowTable, take_rows
+from dask_dml.model_selection.split import RowTable, in_row_order, lay_out, take_rows
 from dask_dml.passes.folds import Division
 from dask_dml.solvers.path import Split
 
@@ -81,6 +81,22 @@ class RowSets:
         else:
             train, test = self.table.divide(array, draws)
         return train, test
+
+    def together(self, pieces: Sequence[Any], division: Division, splits: Sequence[Split]) -> Any:
+        """Return what belongs to the test rows of splits that divide the table, in row order."""
+        bounds = np.cumsum([0, *self.sizes])
+        chunks = [
+            _positions(division.parts(int(start), int(stop)), splits)
+            for start, stop in itertools.pairwise(bounds)
+        ]
+        if self.table is None:
+            return in_row_order(chunks[0], *pieces)
+        return lay_out(pieces, chunks, self.sizes)
+
+
+def _positions(parts: np.ndarray, splits: Sequence[Split]) -> np.ndarray:
+    """Return where the test rows of all splits, one after the other, belong."""
+    return np.concatenate([np.flatnonzero(np.isin(parts, split.test)) for split in splits])
 
 
 def _n_rows(X: Any) -> int:

@@ -374,3 +374,32 @@ def _encode(labels: Any) -> tuple[np.ndarray, np.ndarray]:
         )
     classes, codes = np.unique(labels, return_inverse=True)
     return classes, codes.astype(np.min_scalar_type(len(classes)))
+
+
+def in_row_order(positions: np.ndarray, *pieces: Any) -> np.ndarray:
+    """Return the rows of some arrays, one after the other, at the positions that they belong to."""
+    rows = np.concatenate([np.asarray(piece) for piece in pieces])
+    ordered = np.empty_like(rows)
+    ordered[positions] = rows
+    return ordered
+
+
+def lay_out(pieces: Sequence[Any], chunks: Sequence[np.ndarray], sizes: Sequence[int]) -> Any:
+    """Do as `in_row_order` for each chunk of dask arrays or frames; returns a dask array."""
+    import dask.array as da
+    from dask.delayed import delayed
+
+    parts = [np.ravel(piece.to_delayed()) for piece in pieces]
+    first = pieces[0]
+    dtype = first.dtype if hasattr(first, "dtype") else np.result_type(*first.dtypes)
+    columns = first.shape[1:] if first.ndim == 2 else ()
+    together = delayed(in_row_order, pure=True)
+    laid = [
+        da.from_delayed(
+            together(positions, *(part[number] for part in parts)),
+            shape=(size, *(int(n) for n in columns)),
+            dtype=dtype,
+        )
+        for number, (positions, size) in enumerate(zip(chunks, sizes, strict=True))
+    ]
+    return da.concatenate(laid)
