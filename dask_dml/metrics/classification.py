@@ -78,13 +78,24 @@ def _added_up(frame: Any) -> Any:
 
 
 def _from_pairs(
-    metric: Callable[..., Any], y_true: Any, y_pred: Any, sample_weight: Any, **options: Any
+    metric: Callable[..., Any],
+    y_true: Any,
+    y_pred: Any,
+    sample_weight: Any,
+    *,
+    weighted: bool = True,
+    **options: Any,
 ) -> Any:
     if any_dask(y_true, y_pred, sample_weight):
         found = visit_rows(Pairs.of, None, y_true, y_pred, sample_weight)
         if found.frame is None:
             return metric([], [], **options)  # says what is wrong
-        y_true, y_pred, sample_weight = found.arguments()
+        y_true, y_pred, counts = found.arguments()
+        if weighted or sample_weight is not None:
+            sample_weight = counts
+        else:
+            # The metric takes no weights: rows stand there as often as they occur.
+            y_true, y_pred = (np.repeat(y, counts, axis=0) for y in (y_true, y_pred))
     result = metric(y_true, y_pred, sample_weight=sample_weight, **options)
     # Older releases of scikit-learn return NumPy's numbers here and there.
     return float(result) if isinstance(result, np.floating) else result
@@ -365,22 +376,29 @@ def roc_auc_score(
     *,
     average: Any = "macro",
     max_fpr: float | None = None,
+    multi_class: str = "raise",
+    labels: Any = None,
     sample_weight: Any = None,
 ) -> Any:
     """Return the area under the ROC curve, exactly, as `sklearn.metrics.roc_auc_score`.
 
     Parameters
     ----------
-    y_true : array-like or Dask collection of shape (n_samples,)
-        True labels, of two classes.
-    y_score : array-like or Dask collection of shape (n_samples,)
-        Scores, such as those of ``decision_function``.  Any of the two may be lazy.
+    y_true : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
+        True labels.
+    y_score : array-like or Dask collection of shape (n_samples,) or (n_samples, n_classes)
+        Scores, such as those of ``decision_function``; of more than two classes, probabilities that
+        add up to 1.  Any of the two may be lazy.
     average : {"micro", "macro", "samples", "weighted"} or None, default="macro"
-        How labels are averaged, in memory, where there are several.
+        How classes are averaged.
     max_fpr : float, default=None
         Largest false positive rate of a partial area.
+    multi_class : {"raise", "ovr", "ovo"}, default="raise"
+        Whether each of more than two classes is set against the rest, or against each other.
+    labels : array-like of shape (n_classes,), default=None
+        The classes that the columns of scores belong to; None stands for those that occur, sorted.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
-        Weights of the rows.
+        Weights of the rows; not with "ovo".
 
     Returns
     -------
@@ -390,7 +408,7 @@ def roc_auc_score(
     Notes
     -----
     The different scores, with the weight of each class, come together in one process: 24 bytes for
-    each, whatever X is.
+    each, whatever X is, and 8 more for each class beyond the second.
 
     Examples
     --------
@@ -404,8 +422,11 @@ def roc_auc_score(
         y_true,
         y_score,
         sample_weight,
+        weighted=multi_class != "ovo",
         average=average,
         max_fpr=max_fpr,
+        multi_class=multi_class,
+        labels=labels,
     )
 
 
