@@ -29,6 +29,7 @@ class DualVariablesMixin:
     classes_: np.ndarray
     duality_gap_: float
     _duals: Duals | None
+    _solves_again: bool
     loss: str
     solver: str
     solver_: str
@@ -65,7 +66,7 @@ class DualVariablesMixin:
             If the input is invalid, or y has a class that was not there at the fit.
         """
         check_is_fitted(self)
-        if self._duals is None and (self.loss == "hinge" or self.solver_ == "newton"):
+        if self._duals is None and self._solves_again:
             return self._found_again(X, y, sample_weight)
         if self._duals is None:
             return self._refined(X, y, sample_weight).dual_coef(X, y, sample_weight)

@@ -89,11 +89,11 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
     solver : {"auto", "newton", "dual"}, default="auto"
         ``"newton"`` gathers gradients and Hessians (or, where columns are many, their products
         with vectors); ``"dual"`` lets every node find the support vectors among its own rows
-        and exchanges their effect on the coefficients.  ``"auto"`` is ``"newton"`` for the squared
-        hinge and an L1 penalty.  For the hinge it begins with ``"dual"`` where X
-        has at most 200,000 entries, at most 10 rows for each column, or more than 2000 columns,
-        otherwise (and with a free intercept) with ``"newton"``; where one gets on slowly, it hands
-        over to the other.
+        and exchanges their effect on the coefficients.  ``"auto"`` is ``"newton"`` for an L1
+        penalty, and for the squared hinge but on few rows of many columns.  For the hinge it begins
+        with ``"dual"`` where X has at most 200,000 entries, at most 10 rows for each column, or
+        more than 2000 columns, otherwise (and with a free intercept, but on few rows of many
+        columns) with ``"newton"``; where one gets on slowly, it hands over to the other.
     n_shards : int, "blocks" or None, default=None
         Number of nodes; ``"blocks"`` makes each non-empty chunk one, None makes one per worker
         thread (or thread of this process).
@@ -432,6 +432,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         curves = [o.curve + o.curve[-1:] * (longest - len(o.curve)) for o in outcomes]
         self.loss_curve_ = [float(sum(values)) for values in zip(*curves, strict=True)]
         self._duals = None if solution.interior else solution.duals
+        self._solves_again = solution.again
         if not self.converged_ and warn:
             remedy = "Increase max_iter (or max_time), scale the columns, or take a smaller C"
             if self.solver_ == "dual":

@@ -93,8 +93,8 @@ def begin(f, sign, cost, squared, alpha, slack, active):
 
 
 @jit
-def _urgency(t, a, c):
-    """Return how urgently a dual variable of the hinge waits for a change; the least goes first.
+def _urgency(t, a, c, squared):
+    """Return how urgently a dual variable waits for a change; the least goes first.
 
     First come rows between their bounds, all alike, then those whose gradient pulls them away from
     a bound, then those that are held there, the loosest first; those without a cost never.
@@ -103,13 +103,13 @@ def _urgency(t, a, c):
         return np.inf
     if a <= 0.0:
         return -t
-    if a >= c:
+    if a >= c and not squared:
         return t
     return -np.inf
 
 
 @jit
-def dense_survey(X, w, b, sign, cost, alpha, urgency, adds, effect):
+def dense_survey(X, w, b, sign, cost, squared, alpha, urgency, adds, effect):
     """Write the rows' urgency, and add ``sum_i alpha_i y_i x_i`` to ``effect`` if ``adds``.
 
     Returns how many are not held at a bound, and the sum of the losses.
@@ -122,10 +122,11 @@ def dense_survey(X, w, b, sign, cost, alpha, urgency, adds, effect):
         for j in range(row.shape[0]):
             f += row[j] * w[j]
         t = 1.0 - sign[i] * (f + b)
-        urgency[i] = _urgency(t, alpha[i], cost[i])
+        urgency[i] = _urgency(t, alpha[i], cost[i], squared)
         unsure += urgency[i] < 0.0
         if cost[i] > 0.0:
-            target += cost[i] * max(t, 0.0)
+            excess = max(t, 0.0)
+            target += cost[i] * (excess * excess if squared else excess)
         signed = sign[i] * alpha[i]
         if adds and signed != 0.0:
             for j in range(row.shape[0]):
@@ -134,7 +135,7 @@ def dense_survey(X, w, b, sign, cost, alpha, urgency, adds, effect):
 
 
 @jit
-def sparse_survey(data, indices, indptr, w, b, sign, cost, alpha, urgency, adds, effect):
+def sparse_survey(data, indices, indptr, w, b, sign, cost, squared, alpha, urgency, adds, effect):
     """Write and add as `dense_survey`, its twin."""
     unsure = 0
     target = 0.0
@@ -143,10 +144,11 @@ def sparse_survey(data, indices, indptr, w, b, sign, cost, alpha, urgency, adds,
         for at in entries(indptr, i):
             f += data[at] * w[np.uint64(indices[at])]
         t = 1.0 - sign[i] * (f + b)
-        urgency[i] = _urgency(t, alpha[i], cost[i])
+        urgency[i] = _urgency(t, alpha[i], cost[i], squared)
         unsure += urgency[i] < 0.0
         if cost[i] > 0.0:
-            target += cost[i] * max(t, 0.0)
+            excess = max(t, 0.0)
+            target += cost[i] * (excess * excess if squared else excess)
         signed = sign[i] * alpha[i]
         if adds and signed != 0.0:
             for at in entries(indptr, i):

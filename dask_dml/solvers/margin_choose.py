@@ -67,7 +67,8 @@ def choose_solver(task: Task) -> str:
             raise ValueError(
                 "solver='dual' moves dual variables one by one, which the constraint of an "
                 "unpenalised intercept allows with the hinge and up to "
-                f"{MAX_COLUMNS} columns (or rows) only; use solver='newton' with "
+                f"{MAX_COLUMNS} columns (or rows) only, or with the squared hinge up to so many rows "
+                "of more columns; use solver='newton' with "
                 "intercept_scaling=None."
             )
         return "dual"
@@ -97,13 +98,24 @@ def reason(task: Task, chosen: str) -> str:
 
 def _may_hand_over(task: Task) -> bool:
     """Return whether solvers may take turns: those that the dual solver is good at."""
-    bears = np.isfinite(task.scaling) or _bears_free_intercept(task)
-    return task.solver == "auto" and bears and not task.l1 and not task.squared
+    if task.squared and _all_travel(task):
+        bears, good = True, True
+    else:
+        bears = np.isfinite(task.scaling) or _bears_free_intercept(task)
+        good = not task.squared or task.n_features > MAX_COLUMNS
+    return task.solver == "auto" and not task.l1 and bears and good
 
 
 def _bears_free_intercept(task: Task) -> bool:
     """Return whether the dual solver keeps the classes' sums the same: where it solves exactly."""
-    return not task.squared and min(task.n_features, float(task.rows.sum())) <= MAX_COLUMNS
+    exact = min(task.n_features, float(task.rows.sum())) <= MAX_COLUMNS
+    return exact and (not task.squared or _all_travel(task))
+
+
+def _all_travel(task: Task) -> bool:
+    """Return whether all rows may travel to the driver, as few rows of many columns do."""
+    n_rows, n_problems = int(task.rows.sum()), len(problems(task))
+    return rows_to_merge((n_rows,), task.n_features, task.entries, n_problems) >= n_rows
 
 
 def _is_for_dual(task: Task) -> bool:
@@ -114,8 +126,11 @@ def _is_for_dual(task: Task) -> bool:
     n_rows, n_columns = float(task.rows.sum()), task.n_features
     if n_rows * n_columns <= TINY_ENTRIES:
         return False
+    if task.squared or np.isinf(task.scaling):
+        # Systems of the rows are smaller then.
+        return n_rows <= n_columns and _all_travel(task)
     few = n_rows <= max(DUAL_ENTRIES / n_columns, DUAL_ROWS * n_columns)
-    return bool(np.isfinite(task.scaling)) and (few or n_columns > MAX_COLUMNS)
+    return few or n_columns > MAX_COLUMNS
 
 
 def solve(rounds: Rounds, task: Task) -> Solution:
@@ -134,7 +149,7 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     task = replace(task, limits=replace(task.limits, observer=observer))
     first = choose_solver(task)
     run = {"dual": _solve_dual, "newton": _solve_newton}
-    if first == "dual" and task.squared:
+    if task.solver == "dual" and task.squared:
         return _solve_squared_dual(rounds, task, batch, columns)
     if not _may_hand_over(task):
         return run[first](rounds, task, batch, columns)
@@ -164,9 +179,11 @@ def _joined(
     rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns, turns: Turns
 ) -> Solution:
     """Return the solution, which several turns may have a part in."""
+    name = turns.taken[-1][0]
+    # What nodes agree on is not what their dual variables amount to.
+    again = name == "newton" or not task.squared or _all_travel(task)
     if turns.last is not None:
-        whole: Solution = replace(turns.last, outcomes=turns.outcomes, turns=turns.taken)
-        return whole
+        return replace(turns.last, outcomes=turns.outcomes, turns=turns.taken, again=again)
     coef = columns.spread(np.array([outcome.coef for outcome in turns.outcomes]))
     intercept = np.array([outcome.intercept for outcome in turns.outcomes])
     duals = Duals(
@@ -178,8 +195,9 @@ def _joined(
         parameters=np.array([problem.parameters(AT_MARGIN) for problem in batch]),
     )
     n_support = rounds.map_reduce(count_support, (duals, task.labels)).astype(np.intp)
-    name = turns.taken[-1][0]
-    return Solution(coef, intercept, name, turns.outcomes, n_support, None, turns.taken)
+    return Solution(
+        coef, intercept, name, turns.outcomes, n_support, None, turns.taken, again=again
+    )
 
 
 def find_duals(rounds: Rounds, task: Task) -> DualPieces:
@@ -267,7 +285,7 @@ def _solve_squared_dual(
     turns = take_turns(batch, kinds, task.limits, len(kinds))
     found = _joined(rounds, task, batch, columns, turns)
     # These dual variables are no function of the margins.
-    return replace(found, solver="dual", duals=None)
+    return replace(found, solver="dual", duals=None, interior=())
 
 
 def _dual_outcomes(
@@ -282,7 +300,7 @@ def _dual_outcomes(
 ) -> tuple[list[Outcome], Any]:
     """Solve, and return what ``finish`` makes of the dual variables beside the shards, too."""
     squares = columns.squares
-    if task.squared and squares is None:
+    if task.squared and squares is None and not _all_travel(task):
         squares = rounds.map_reduce(column_squares) / task.weight
 
     duals = None
@@ -291,8 +309,8 @@ def _dual_outcomes(
 
     def solved() -> tuple[list[Outcome], Any]:
         objective, steps = _dual_loop(rounds, task, batch, squares, columns.used, duals)
-        few = task.squared and task.n_features <= MAX_COLUMNS
-        most = CONSENSUS_ROUNDS if few else np.inf
+        agreeing = task.squared and task.n_features <= MAX_COLUMNS and not _all_travel(task)
+        most = CONSENSUS_ROUNDS if agreeing else np.inf
         steps = watched(steps, task.limits.tol, patience, most)
         outcomes = minimise(objective, steps, task.limits)
         return outcomes, rounds.update(finish, broadcast)
@@ -311,7 +329,7 @@ def _dual_loop(
     duals: Duals | None,
 ) -> tuple[Any, list[Any]]:
     """Return the objective and the steps; the loop takes any that suit each other."""
-    if task.squared:
+    if task.squared and not _all_travel(task):
         assert squares is not None
         shape = plan_dual(batch, task.weight * squares, task.weight, sum(rounds.shard_rows))
         objective = DualObjective(rounds, batch, shape, task.seed, columns=used)

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import scipy.linalg
 
 from dask_dml.objective.certificate import certified_gap
 from dask_dml.objective.interior import InteriorAnswer, InteriorQuery
 from dask_dml.objective.margins import MarginEvaluation, MarginProblem
-from dask_dml.solvers.margin_systems import hessian_of, ridge_of
+from dask_dml.solvers.margin_systems import CORRECTIONS, definite_solver, hessian_of, ridge_of
 from dask_dml.solvers.quadratic import symmetric
 
 #: Share of the way to where a variable would be zero that a step may go.
@@ -30,8 +29,6 @@ NEARLY = 0.995
 ENOUGH, PATIENCE = 0.9, 12
 #: Where the central path is joined, relative to the mean loss: first steps from nearer are short.
 JOINED = 30.0
-#: Times that a solution is corrected by what is left of the system.
-CORRECTIONS = 2
 
 
 #: Steps of another method after which to ask whether the gap falls, how many of the last tell, and
@@ -224,33 +221,11 @@ def _solver(
     free = np.flatnonzero(~held)
     K = symmetric(hessian[:-1, :-1])[np.ix_(free, free)]
     K[np.diag_indices_from(K)] += diagonal[free]
-    scale = np.diagonal(K).copy()
-    scale = 1.0 / np.sqrt(np.where(scale > 0.0, scale, 1.0))
-    matrix = K * scale * scale[:, None]
-    factor = _factor(matrix)
+    solve_free = definite_solver(K, CORRECTIONS)
 
     def solve(right: np.ndarray) -> np.ndarray:
-        goal = scale * right[free]
-        found = scipy.linalg.cho_solve(factor, goal, check_finite=False)
-        for _ in range(CORRECTIONS):
-            rest = goal - matrix @ found
-            found += scipy.linalg.cho_solve(factor, rest, check_finite=False)
         z = np.zeros(len(right))
-        z[free] = scale * found
+        z[free] = solve_free(right[free])
         return z
 
     return solve
-
-
-def _factor(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return the Cholesky factor, of a little more where rounding hides the sign."""
-    more = 0.0
-    while True:
-        tried = matrix.copy()
-        tried[np.diag_indices_from(tried)] += more
-        try:
-            return scipy.linalg.cho_factor(tried, lower=True, overwrite_a=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            more = max(100.0 * more, 1e-15)
-            if more > 1.0:
-                raise

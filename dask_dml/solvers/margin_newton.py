@@ -40,10 +40,11 @@ from dask_dml.solvers.margin_systems import (
     ridge_of,
     secant,
     slope_of,
+    solve_definite,
     step_by_rows,
     working_set,
 )
-from dask_dml.solvers.quadratic import minimise_quadratic, solve_smooth, symmetric
+from dask_dml.solvers.quadratic import minimise_quadratic, symmetric
 
 #: Columns up to which a Hessian is formed.
 MAX_COLUMNS = 2000
@@ -321,8 +322,8 @@ class SvmNewtonStep:
         if self._damping > 0.0 and self._metric is not None:
             H += self._damping * self._metric
         if self.problem.scaling == 0.0:
-            return np.append(-solve_smooth(H[:p, :p], slope[:p], ridge[:p]), 0.0)
-        return -solve_smooth(H, slope, ridge)
+            return np.append(-solve_definite(H[:p, :p], slope[:p], ridge[:p]), 0.0)
+        return -solve_definite(H, slope, ridge)
 
     def _learn_metric(self, e: MarginEvaluation, H: np.ndarray) -> None:
         if not self.problem.squared and e.n_bent >= 3 * len(H):

@@ -10,7 +10,10 @@ import scipy.linalg
 from dask_dml.blocks import Matrix
 from dask_dml.objective.margins import MarginEvaluation, MarginProblem
 from dask_dml.passes.products import WindowRows
-from dask_dml.solvers.quadratic import solve_smooth, symmetric
+from dask_dml.solvers.quadratic import symmetric
+
+#: Times that a solution is corrected by what is left of a system that rounding makes singular.
+CORRECTIONS = 2
 
 
 def step_by_rows(
@@ -54,7 +57,7 @@ def step_by_rows(
         gram = np.asarray(gram.toarray() if hasattr(gram, "toarray") else gram, np.float64)
         gram += intercept / ridge[-1]
         right = X @ step[:-1] + intercept * step[-1]
-        weights = solve_smooth(gram, right, 1.0 / (narrower * bend))
+        weights = solve_definite(gram, right, 1.0 / (narrower * bend))
         step -= np.append(X.T @ weights, intercept * weights.sum()) / ridge
     return step
 
@@ -76,10 +79,60 @@ def _free_intercept_step(
     gram = scaled @ scaled.T
     gram = np.asarray(gram.toarray() if hasattr(gram, "toarray") else gram, np.float64)
     right = np.column_stack([X @ step[:-1], np.ones(len(bend))])
-    weights, ones = solve_smooth(gram, right, 1.0 / bend).T
+    weights, ones = solve_definite(gram, right, 1.0 / bend).T
     step[-1] = (-slope[-1] - weights.sum()) / ones.sum()
     step[:-1] -= X.T @ (weights + step[-1] * ones) / ridge
     return step
+
+
+def solve_definite(B: np.ndarray, c: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+    """Solve ``(B + diag(diagonal)) z = c`` with a definite matrix, which is overwritten."""
+    B[np.diag_indices_from(B)] += diagonal
+    return definite_solver(B)(c)
+
+
+def definite_solver(matrix: np.ndarray, corrections: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that solves a definite system for one or several right-hand sides.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n, n)
+        Symmetric; where rounding makes it singular, the smallest multiple of its diagonal that
+        cures it is added, and the solution corrected by what is left.
+    corrections : int, default=0
+        Corrections in any case.
+    """
+    scale = np.diagonal(matrix).copy()
+    scale = 1.0 / np.sqrt(np.where(scale > 0.0, scale, 1.0))
+    scaled = matrix * scale * scale[:, None]
+    factor, more = _factor(scaled)
+
+    def solve(right: np.ndarray) -> np.ndarray:
+        goal = (scale * right.T).T
+        found = scipy.linalg.cho_solve(factor, goal, check_finite=False)
+        for _ in range(CORRECTIONS if more > 0.0 else corrections):
+            rest = goal - scaled @ found
+            found += scipy.linalg.cho_solve(factor, rest, check_finite=False)
+        solution: np.ndarray = (scale * found.T).T
+        return solution
+
+    return solve
+
+
+def _factor(matrix: np.ndarray) -> tuple[tuple[np.ndarray, bool], float]:
+    """Return the Cholesky factor, and what had to be added to the diagonal."""
+    more = 0.0
+    while True:
+        tried = matrix.copy()
+        tried[np.diag_indices_from(tried)] += more
+        try:
+            found = scipy.linalg.cho_factor(tried, lower=True, overwrite_a=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            more = max(100.0 * more, 1e-15)
+            if more > 1.0:
+                raise
+        else:
+            return found, more
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> float:

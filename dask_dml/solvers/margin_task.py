@@ -97,6 +97,8 @@ class Solution:
         The solvers that had a turn, and the iterations of each, where they took turns.
     interior : tuple of int
         Problems that ended in the interior-point method: their dual variables are none, either.
+    again : bool
+        Whether the dual variables that are no function of the margins are found by solving again.
     """
 
     coef: np.ndarray
@@ -107,6 +109,7 @@ class Solution:
     duals: Duals | None
     turns: list[tuple[str, int]] = field(default_factory=list)
     interior: tuple[int, ...] = ()
+    again: bool = True
 
 
 def problems(task: Task) -> list[MarginProblem]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from certificate import certify, primal
+from scipy.optimize import minimize as quasi_newton
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
@@ -17,7 +20,9 @@ from dask_dml.objective.penalties import ElasticNet
 from dask_dml.rounds import StateLost
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.solvers.base import Limits, minimise
+from dask_dml.solvers.dual import box_qp
 from dask_dml.solvers.dual.active_set import MergeObjective, MergeStep, rows_to_merge
+from dask_dml.solvers.dual.box_qp import Box, maximise
 from dask_dml.solvers.dual.descent import DualObjective, DualStep, plan_dual
 
 
@@ -103,6 +108,43 @@ def test_squared_hinge_with_weights_over_twelve_decades(load, C):
     assert model.solver_ == "dual"
     assert model.n_rounds_ <= 200
     assert certify(model, X, y == 1, weight) <= 1e-4
+
+
+@pytest.mark.parametrize("scaling", [1.0, None])
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+def test_few_rows_of_many_columns_travel(loss, scaling):
+    rng = np.random.default_rng(0)
+    X = sp.random_array((300, 3000), density=0.01, rng=rng, format="csr")
+    y = X @ rng.standard_normal(3000) > 0.0
+    weight = 10.0 ** rng.uniform(-6, 6, 300)
+    model = DistributedLinearSVC(loss=loss, intercept_scaling=scaling).fit(X, y, weight)
+    assert model.solver_ == "dual"
+    assert model.n_rounds_ <= 10
+    assert certify(model, X, y, weight) <= 1e-4
+
+
+@pytest.mark.parametrize("most_columns", [2000, 0])
+@pytest.mark.parametrize("n_columns", [10, 60])
+def test_the_squared_hinge_over_all_rows(monkeypatch, n_columns, most_columns):
+    """By an interior point, and by ascent: what bounded quasi-Newton steps find."""
+    monkeypatch.setattr(box_qp, "MAX_COLUMNS", most_columns)
+    rng = np.random.default_rng(0)
+    X, sign = rng.standard_normal((40, n_columns)), rng.choice([-1.0, 1.0], 40)
+    cost, nothing = 10.0 ** rng.uniform(-2, 2, 40), np.zeros(n_columns + 1)
+    box = Box(X, sign, 1.0, cost, np.zeros(40), nothing, nothing, 0.0, squared=True)
+    Z = sign[:, None] * np.column_stack([X, np.ones(40)])
+
+    def price(a):
+        u = Z.T @ a
+        return 0.5 * u @ u + 0.25 * a @ (a / cost) - a.sum(), Z @ u + 0.5 * a / cost - 1.0
+
+    best = quasi_newton(price, np.ones(40), jac=True, bounds=[(0.0, None)] * 40, tol=1e-14)
+    # A call of the ascent leaves a share of what it has gained.
+    found = maximise(box, 1e-12)
+    for _ in range(6):
+        found = maximise(replace(box, start=found.a), 1e-12)
+    assert price(found.a)[0] == pytest.approx(best.fun, rel=1e-9)
+    np.testing.assert_allclose(found.point, Z.T @ found.a, rtol=1e-4, atol=1e-5)
 
 
 def test_digits():

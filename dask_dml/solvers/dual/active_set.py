@@ -154,7 +154,7 @@ class MergeObjective:
     rounds : Rounds
         The data, and the dual variables beside it.
     problems : sequence of MarginProblem
-        The batch, with the hinge and an L2 penalty.
+        The batch, with an L2 penalty; with the squared hinge all rows have to travel.
     seed : int, default=0
         Of the order of the rows.
     columns : ndarray of shape (n_occurring,) or None, default=None
@@ -230,6 +230,7 @@ class MergeObjective:
             numbers=tuple(numbers),
             label=np.array([problem.label for problem in chosen]),
             cost=np.array([problem.cost for problem in chosen]),
+            squared=chosen[0].squared,
             scaling=_on_nodes(chosen[0]),
             coef=np.array([query.coef for query in asked]),
             intercept=np.array([query.intercept for query in asked]),
@@ -374,6 +375,8 @@ class MergeStep:
             sign=rows.sign,
             bias=scaling,
             upper=rows.cost,
+            squared=self.problem.squared,
+            most=4.0 * self.current.objective,
             start=rows.alpha,
             fixed=np.empty(0),
             along=np.append(found.move[:-1], unit * found.move[-1]),

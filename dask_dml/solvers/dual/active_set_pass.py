@@ -52,6 +52,8 @@ class MergeAsk:
         The class that is y = +1.
     cost : ndarray of shape (n_problems, 2)
         Cost of a violation with y = -1 and +1.
+    squared : bool
+        Squared hinge: dual variables have no upper bound.
     scaling : float
         Value of the intercept's column.
     coef : ndarray of shape (n_problems, n_features)
@@ -84,6 +86,7 @@ class MergeAsk:
     numbers: tuple[int, ...]
     label: np.ndarray
     cost: np.ndarray
+    squared: bool
     scaling: float
     coef: np.ndarray
     intercept: np.ndarray
@@ -114,8 +117,8 @@ class MergeSums:
     Attributes
     ----------
     target, alpha, rise, mass : float
-        Sum of the losses, of the dual variables, of their proposed change, and of the dual
-        variables times their rows' norms.
+        Sum of the losses, of the dual variables (less their squares over ``4 C_i`` if the hinge is
+        squared), of their proposed change, and of the dual variables times their rows' norms.
     effect, move : ndarray of shape (n_features + 1,)
         ``sum_i alpha_i y_i x_i`` if wanted, otherwise zero, and what the proposed change would
         add to it; as an intercept last.
@@ -220,7 +223,7 @@ def merge_round(
     for at, number in enumerate(ask.numbers):
         labels = [labels_and_costs(block, ask.label[at], ask.cost[at]) for block in shard.blocks]
         if number not in after.alpha and ask.start is not None:
-            after.alpha[number] = _started(shard, ask.start.take([number]), labels)
+            after.alpha[number] = _started(shard, ask, ask.start.take([number]), labels)
         elif number not in after.alpha:
             after.alpha[number] = _own_solution(shard, after, ask, at, labels)
         else:
@@ -249,17 +252,21 @@ def _moved(
         if len(merged):
             alpha[sent] = merged[first : first + len(sent)]
             first += len(sent)
-        alpha[alpha <= ROUNDING * cost] = 0.0
-        moved.append(np.where(alpha >= (1.0 - ROUNDING) * cost, cost, alpha))
+        # What is nothing beside the cost may be all that there is with the squared hinge.
+        if not ask.squared:
+            alpha[alpha <= ROUNDING * cost] = 0.0
+            alpha = np.where(alpha >= (1.0 - ROUNDING) * cost, cost, alpha)
+        moved.append(alpha)
     return moved
 
 
-def _started(shard: Shard, start: Duals, labels: list[_Labels]) -> list[np.ndarray]:
+def _started(shard: Shard, ask: MergeAsk, start: Duals, labels: list[_Labels]) -> list[np.ndarray]:
     """Return the dual variables of one problem that belong to margins."""
-    return [
-        np.minimum(np.abs(np.concatenate([values[:, 0] for _, values in start.tiles(block)])), cost)
-        for block, (_, cost) in zip(shard.blocks, labels, strict=True)
-    ]
+    found = []
+    for block, (_, cost) in zip(shard.blocks, labels, strict=True):
+        alpha = np.abs(np.concatenate([values[:, 0] for _, values in start.tiles(block)]))
+        found.append(alpha if ask.squared else np.minimum(alpha, cost))
+    return found
 
 
 def _own_solution(
@@ -274,7 +281,9 @@ def _own_solution(
     alpha = [np.zeros(block.n_rows) for block in shard.blocks]
     w, b = np.zeros(shard.blocks[0].n_features), 0.0
     for number in range(START_PASSES):
-        b = _visit(shard, state, own, alpha, w, b, START_EPOCHS, (ask.seed, number, at))
+        b = _visit(shard, state, ask, own, alpha, w, b, START_EPOCHS, (ask.seed, number, at))
+    if ask.squared:
+        return [share * a for a in alpha]
     return [
         np.where(a >= c, cost, np.minimum(share * a, cost))
         for a, (_, c), (_, cost) in zip(alpha, own, labels, strict=True)
@@ -284,6 +293,7 @@ def _own_solution(
 def _visit(
     shard: Shard,
     state: MergeState,
+    ask: MergeAsk,
     labels: list[_Labels],
     alpha: list[np.ndarray],
     w: np.ndarray,
@@ -296,11 +306,12 @@ def _visit(
     for position, (block, (sign, cost)) in enumerate(zip(shard.blocks, labels, strict=True)):
         f, active = np.empty(block.n_rows), np.empty(block.n_rows, np.intp)
         margins(block, w, b, f)
-        n_active, _, _ = kernel.begin(f, sign, cost, False, alpha[position], np.inf, active)
+        values = alpha[position]
+        n_active, _, _ = kernel.begin(f, sign, cost, ask.squared, values, np.inf, active)
         key = np.random.SeedSequence((*seed, shard.number, position))
         arguments = (
-            sign, cost, metric.norms[position], False, metric.bias, metric.inverse, 1.0,
-            alpha[position], active, n_active, n_epochs, key.generate_state(1, np.uint64)[0], w, b,
+            sign, cost, metric.norms[position], ask.squared, metric.bias, metric.inverse, 1.0,
+            values, active, n_active, n_epochs, key.generate_state(1, np.uint64)[0], w, b,
         )  # fmt: skip
         if block.is_sparse:
             X = block.X
@@ -349,7 +360,7 @@ def _survey(
     urgency, unsure, target, total = [], 0, 0.0, 0.0
     for block, a, (sign, cost) in zip(shard.blocks, alpha, labels, strict=True):
         of_block, X = np.empty(block.n_rows), block.X
-        arguments = (w, b, sign, cost, a, of_block, ask.effect, effect[:-1])
+        arguments = (w, b, sign, cost, ask.squared, a, of_block, ask.effect, effect[:-1])
         if block.is_sparse:
             count, loss = kernel.sparse_survey(X.data, X.indices, X.indptr, *arguments)
         else:
@@ -357,6 +368,10 @@ def _survey(
         effect[-1] += ask.scaling**2 * float(sign @ a) if ask.effect else 0.0
         urgency.append(of_block)
         unsure, target, total = unsure + count, target + loss, total + float(a.sum())
+        if ask.squared:
+            total -= 0.25 * float(
+                np.divide(a**2, cost, out=np.zeros_like(a), where=cost > 0.0).sum()
+            )
     if ask.columns is not None:
         effect = effect[np.append(ask.columns, len(w))]
     sent = state.sent[number] = _most_urgent(urgency, quota, (ask.seed, 1, number, shard.number))
@@ -364,7 +379,7 @@ def _survey(
     change, rise = [np.zeros_like(a) for a in alpha], 0.0
     if unsure > sum(map(len, sent)):
         new = [a.copy() for a in alpha]
-        _visit(shard, state, labels, new, w.copy(), b, N_EPOCHS, (ask.seed, 0, number))
+        _visit(shard, state, ask, labels, new, w.copy(), b, N_EPOCHS, (ask.seed, 0, number))
         change = [there - a for there, a in zip(new, alpha, strict=True)]
         # The driver knows better what to do with those that it is sent.
         for of_block, rows in zip(change, sent, strict=True):

@@ -1,9 +1,10 @@
 """Exact maximisation of the dual of a support vector machine over a few of its rows.
 
-    max_a  q'a - ||v + Z'a||**2 / 2   where  0 <= a <= c
+    max_a  q'a - ||v + Z'a||**2 / 2 - a'Sa / 2   where  0 <= a <= c
 
-A row of ``Z`` is a row of the table times its label; the last may be a direction in which many
-other variables move together.
+``S`` is zero for the hinge, and for the squared hinge the diagonal of ``1 / (2 C_i)``.  A row of
+``Z`` is a row of the table times its label; the last may be a direction in which many other
+variables move together.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from dask_dml.blocks import Matrix, frozen
 from dask_dml.kernels import dual_ascent as kernel
 from dask_dml.solvers.quadratic import solve_smooth
 
-#: Steps of the interior-point method, and passes of the ascent.
-MAX_STEPS, MAX_PASSES = 60, 20
+#: Steps of the interior-point method, and passes of the ascent (more of them where all rows are
+#: there, and no round can help).
+MAX_STEPS, MAX_PASSES, SQUARED_PASSES = 60, 20, 60
 #: Share of the way to the boundary that a step may go.
 NEARLY = 0.99
 #: Where the central path is joined, relative to the products of slopes and bounds.
@@ -57,7 +59,7 @@ class Box:
     bias : float
         Value of the intercept's column.
     upper : ndarray of shape (n_rows,)
-        c.
+        c; of the squared hinge, C.
     start : ndarray of shape (n_rows,)
         A feasible point.
     fixed : ndarray of shape (n_features + 1,)
@@ -66,6 +68,10 @@ class Box:
         A direction in which v may move as well, by a share of it between zero and one.
     rise : float
         What the objective's linear part gains by the whole of it.
+    squared : bool, default=False
+        Squared hinge.
+    most : float, default=inf
+        An objective of the primal problem that is known to be reached.
     """
 
     X: Matrix
@@ -76,6 +82,27 @@ class Box:
     fixed: np.ndarray
     along: np.ndarray
     rise: float
+    squared: bool = False
+    most: float = np.inf
+
+    @property
+    def soft(self) -> np.ndarray:
+        """S, a diagonal."""
+        return 0.5 / self.upper if self.squared else np.zeros(len(self.upper))
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Upper bounds; those of the squared hinge are no constraint.
+
+        At the optimum ``C_i t_i**2`` is at most any objective, such as the sum of all C.
+        """
+        if not self.squared:
+            return self.upper
+        return 4.0 * np.sqrt(self.upper * min(self.upper.sum(), self.most))
+
+    def losses(self, t: np.ndarray) -> np.ndarray:
+        """Return the losses of positive violations."""
+        return self.upper * (t**2 if self.squared else t)
 
     @property
     def by_rows(self) -> bool:
@@ -189,12 +216,13 @@ class _Interior:
         self.unit = 1.0 / length if length > 0.0 else 0.0
         moves = [length] if length > 0.0 else []
         self.linear = np.append(np.ones(len(box.upper)), [box.rise * self.unit for _ in moves])
-        self.upper = np.append(box.upper, moves)
+        self.upper = np.append(box.bounds, moves)
+        self.soft = np.append(box.soft, [0.0 for _ in moves])
         a = np.append(box.start, [0.0 for _ in moves])
         self.w = box.fixed + self.effect(a)
         self.least = self.gained_at(a)
         # The point of the central path, were the slope to stay as it is.
-        slope, c = self.slope(), self.upper
+        slope, c = self.slope() + self.soft * a, self.upper
         centre = CENTRE * max(float(np.mean(np.abs(slope) * c)), 1e-300)
         root = np.sqrt((slope * c) ** 2 + 4.0 * centre**2)
         self.a = 2.0 * centre * c / (slope * c + 2.0 * centre + root)
@@ -234,29 +262,31 @@ class _Interior:
 
     def gained_at(self, a: np.ndarray) -> float:
         """Return the objective of some variables."""
-        return float(self.linear @ a) - 0.5 * _square(self.box.fixed + self.effect(a))
+        squares = float(self.soft @ a**2) + _square(self.box.fixed + self.effect(a))
+        return float(self.linear @ a) - 0.5 * squares
 
     def rounded(self) -> np.ndarray:
         """Return the variables of rows, those at their bounds that are about to get there."""
         n = len(self.box.upper)
         a, upper = self.a[:n], self.upper[:n]
         a = np.where(self.falls[0][:n] < SURE, 0.0, a)
-        return np.where(self.falls[1][:n] < SURE, upper, a)
+        return a if self.box.squared else np.where(self.falls[1][:n] < SURE, upper, a)
 
     def price(self) -> float:
         """Return the objective of the primal problem at the coefficients: an upper bound."""
-        loss = float(self.upper @ np.maximum(-self.slope(), 0.0))
+        n, t = len(self.box.upper), np.maximum(-self.slope(), 0.0)
+        loss = float(self.box.losses(t[:n]).sum() + self.upper[n:] @ t[n:])
         return 0.5 * _square(self.w) - float(self.box.fixed @ self.w) + loss
 
     def advance(self) -> bool:
         """Take Mehrotra's step; return whether there was one."""
         a, s, low, high = self.a, self.room, self.low, self.high
         n = len(a)
-        residual = self.slope() - low + high
+        residual = self.slope() + self.soft * a - low + high
         apart = self.box.fixed + self.effect(a) - self.w
         solve_system = self._by_rows if self.products is not None else self._by_columns
         try:
-            system = solve_system(low / a + high / s)
+            system = solve_system(low / a + high / s + self.soft)
         except np.linalg.LinAlgError:
             return False
 
@@ -393,15 +423,17 @@ def _ascend(
     """
     X: Matrix = frozen(box.X, np.empty((len(a), 1)), None, ()).X
     first = None
-    for number in range(MAX_PASSES):
+    for number in range(SQUARED_PASSES if box.squared else MAX_PASSES):
         u = fixed + box.effect(a)
         slope = box.values(u) - 1.0
-        value = float(a.sum()) - 0.5 * _square(u)
+        squares = box.soft @ a**2
+        value = float(a.sum()) - 0.5 * (_square(u) + squares)
         first = value if first is None else first
-        gap = float(box.upper @ np.maximum(-slope, 0.0) + a @ slope)
+        gap = float(box.losses(np.maximum(-slope, 0.0)).sum() + a @ slope + 0.5 * squares)
+        slope = slope + box.soft * a
         if gap <= max(precision, ENOUGH * (value - first)) or time.monotonic() > deadline:
             break
-        face = np.flatnonzero((a > 0.0) & (a < box.upper))
+        face = np.flatnonzero((a > 0.0) & (a < box.bounds))
         if len(face):
             move = np.zeros_like(a)
             move[face] = _solve_on_face(box, face, -slope[face])
@@ -415,7 +447,7 @@ def _visit(X: Matrix, box: Box, fixed: np.ndarray, a: np.ndarray, seed: int) -> 
     u = fixed + box.effect(a)
     a, w, n = a.copy(), np.ascontiguousarray(u[:-1]), len(a)
     arguments = (
-        box.sign, box.upper, _norms(box), False, box.bias**2, np.ones(len(w)), 1.0, a,
+        box.sign, box.upper, _norms(box), box.squared, box.bias**2, np.ones(len(w)), 1.0, a,
         np.arange(n), n, N_EPOCHS, np.uint64(2 * seed + 1), w, box.bias * u[-1],
     )  # fmt: skip
     if _is_sparse(X):
@@ -426,26 +458,30 @@ def _visit(X: Matrix, box: Box, fixed: np.ndarray, a: np.ndarray, seed: int) -> 
 
 
 def _solve_on_face(box: Box, face: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve ``Z_F Z_F' d = right``, of many rows about, by conjugate gradients."""
-    X, sign = box.X[face], box.sign[face]
+    """Solve ``(Z_F Z_F' + S_F) d = right``, of many rows about, by conjugate gradients."""
+    X, sign, soft = box.X[face], box.sign[face], box.soft[face]
     if len(face) <= SMALL_FACE:
         gram = X @ X.T
         gram = np.asarray(gram.toarray() if _is_sparse(gram) else gram) + box.bias**2
-        return sign * solve_smooth(gram, sign * right, np.zeros(len(face)))
+        return sign * solve_smooth(gram, sign * right, soft)
     XT = X.T.tocsr() if _is_sparse(X) else X.T
+    # The rows' costs may differ by many decades.
+    diagonal = _norms(replace(box, X=X)) + soft
     solution, rest = np.zeros_like(right), right.copy()
-    along, size = rest.copy(), _square(rest)
+    towards = rest / diagonal
+    along, size = towards.copy(), float(rest @ towards)
     least = 1e-8 * size
     for _ in range(MAX_PRODUCTS):
         signed = sign * along
-        image = sign * (X @ (XT @ signed) + box.bias**2 * signed.sum())
+        image = sign * (X @ (XT @ signed) + box.bias**2 * signed.sum()) + soft * along
         bend = float(along @ image)
         if bend <= 0.0 or size <= least:
             break
         solution += (size / bend) * along
         rest -= (size / bend) * image
-        before, size = size, _square(rest)
-        along = rest + (size / before) * along
+        towards = rest / diagonal
+        before, size = size, float(rest @ towards)
+        along = towards + (size / before) * along
     return solution
 
 
@@ -454,7 +490,8 @@ def _search(
 ) -> np.ndarray:
     """Return the first point on the bent way along a move that is better."""
     for step in (1.0, 0.5, 0.25, 0.1, 0.03, 0.01):
-        there = np.clip(a + step * move, 0.0, box.upper)
-        if float(there.sum()) - 0.5 * _square(fixed + box.effect(there)) > value:
+        there = np.clip(a + step * move, 0.0, box.bounds)
+        squares = _square(fixed + box.effect(there)) + box.soft @ there**2
+        if float(there.sum()) - 0.5 * squares > value:
             return there
     return a
