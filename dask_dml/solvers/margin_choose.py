@@ -67,8 +67,8 @@ def choose_solver(task: Task) -> str:
             raise ValueError(
                 "solver='dual' moves dual variables one by one, which the constraint of an "
                 "unpenalised intercept allows with the hinge and up to "
-                f"{MAX_COLUMNS} columns (or rows) only, or with the squared hinge up to so many rows "
-                "of more columns; use solver='newton' with "
+                f"{MAX_COLUMNS} columns (or rows) only, or with the squared hinge up to so many "
+                "rows of more columns; use solver='newton' with "
                 "intercept_scaling=None."
             )
         return "dual"
