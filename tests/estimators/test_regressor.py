@@ -41,6 +41,8 @@ def test_fitted_attributes_are_plain_numpy_and_python(client, solver, outputs):
         "converged_": bool,
         "duality_gap_": float,
         "solver_": str,
+        "history_": dict,
+        "fit_seconds_": float,
         "n_features_in_": int,
         "feature_names_in_": np.ndarray,
     }
@@ -49,11 +51,12 @@ def test_fitted_attributes_are_plain_numpy_and_python(client, solver, outputs):
     for name, kind in kinds.items():
         assert type(getattr(model, name)) is kind, name
     assert all(type(value) is float for value in model.loss_curve_)
+    assert all(isinstance(value, float | int) for one in model.history_.values() for value in one)
     assert model.coef_.dtype == np.float64
     assert model.coef_.shape == ((3,) if outputs == 1 else (2, 3))
     private = set(vars(model)) - fitted - set(model.get_params())
     # What `to_sklearn` multiplies alpha by.
-    assert private == {"_weight_sum"}
+    assert private == {"_n_samples", "_weight_sum"}
     assert type(model._weight_sum) is float
 
 
