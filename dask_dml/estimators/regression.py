@@ -32,6 +32,7 @@ from dask_dml.estimators.parameters import (
     Options,
 )
 from dask_dml.input.read import read_input
+from dask_dml.objective.losses import LOSSES
 
 
 class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
@@ -174,17 +175,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     """
 
     _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = {
-        "loss": (
-            Options(
-                (
-                    "squared_error",
-                    "huber",
-                    "epsilon_insensitive",
-                    "squared_epsilon_insensitive",
-                    "quantile",
-                )
-            ),
-        ),
+        "loss": (Options(tuple(LOSSES)),),
         "penalty": (Options(("l2", "l1", "elasticnet", None)),),
         "alpha": (NON_NEGATIVE,),
         "l1_ratio": (Interval(Real, 0.0, 1.0, "both"),),

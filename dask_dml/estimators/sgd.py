@@ -33,6 +33,7 @@ from dask_dml.estimators.parameters import (
     start_array,
 )
 from dask_dml.input.read import read_input
+from dask_dml.objective.losses import STOCHASTIC
 
 #: Parameters that scikit-learn's SGDRegressor has, too.
 _SHARED = (
@@ -202,11 +203,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     """
 
     _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = {
-        "loss": (
-            Options(
-                ("squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive")
-            ),
-        ),
+        "loss": (Options(STOCHASTIC),),
         "penalty": (Options(("l2", "l1", "elasticnet", None)),),
         "alpha": (NON_NEGATIVE,),
         "l1_ratio": (Interval(Real, 0.0, 1.0, "both"), NONE),

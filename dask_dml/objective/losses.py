@@ -7,6 +7,7 @@ is what continuation methods solve first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,14 +91,69 @@ class Loss:
         return 0.5 * self.slope / self.width * excess**2 if self.width > 0.0 else 0.0
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A loss by name: what the estimators, their documentation and the tests know of it.
+
+    Attributes
+    ----------
+    make : callable
+        ``make(epsilon, quantile)`` returns the `Loss`.
+    formula : str
+        The loss of ``r = y - f``, in LaTeX, as the guide has it.
+    stochastic : bool
+        Whether `DistributedSGDRegressor` has it, too.
+    """
+
+    make: Callable[[float, float], Loss]
+    formula: str
+    stochastic: bool = True
+
+
+def _huber(epsilon: float, _: float) -> Loss:
+    if not epsilon > 0.0:
+        raise ValueError(
+            "loss='huber' needs epsilon > 0, got 0: where the parabola ends it turns linear. "
+            "For the absolute error take loss='epsilon_insensitive' with epsilon=0."
+        )
+    return Loss(width=epsilon, slope=epsilon)
+
+
+#: All regression losses, by scikit-learn's names.
+LOSSES: dict[str, Entry] = {
+    "squared_error": Entry(lambda _, __: Loss(), r"\tfrac12 r^2"),
+    "huber": Entry(
+        _huber,
+        r"\tfrac12 r^2$ where $\lvert r \rvert \le \varepsilon$, else "
+        r"$\varepsilon \lvert r \rvert - \tfrac12 \varepsilon^2",
+    ),
+    "epsilon_insensitive": Entry(
+        lambda epsilon, _: Loss(margin=epsilon, width=0.0, slope=1.0),
+        r"\max(0, \lvert r \rvert - \varepsilon)",
+    ),
+    "squared_epsilon_insensitive": Entry(
+        lambda epsilon, _: Loss(margin=epsilon, curvature=2.0),
+        r"\max(0, \lvert r \rvert - \varepsilon)^2",
+    ),
+    # Half the absolute error, tilted (Koenker and Bassett, 1978).
+    "quantile": Entry(
+        lambda _, quantile: Loss(width=0.0, slope=0.5, tilt=quantile - 0.5),
+        r"\max(q r, (q - 1) r)",
+        stochastic=False,
+    ),
+}
+#: Those of `DistributedSGDRegressor`.
+STOCHASTIC = tuple(name for name, entry in LOSSES.items() if entry.stochastic)
+
+
 def make_loss(name: str, epsilon: float, quantile: float = 0.5) -> Loss:
     """Return the loss of scikit-learn's name.
 
     Parameters
     ----------
-    name : {"squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive", \
-            "quantile"}
-        As in `sklearn.linear_model.SGDRegressor`; the last as in `QuantileRegressor`.
+    name : str
+        A key of `LOSSES`; as in `sklearn.linear_model.SGDRegressor`, ``"quantile"`` as in
+        `QuantileRegressor`.
     epsilon : float
         Where Huber's loss turns linear, or half the width of the insensitive tube; in units of y.
     quantile : float, default=0.5
@@ -108,20 +164,6 @@ def make_loss(name: str, epsilon: float, quantile: float = 0.5) -> Loss:
     ValueError
         If the name is unknown, or ``epsilon`` is zero where the loss would vanish.
     """
-    if name == "squared_error":
-        return Loss()
-    if name == "huber":
-        if not epsilon > 0.0:
-            raise ValueError(
-                "loss='huber' needs epsilon > 0, got 0: where the parabola ends it turns linear. "
-                "For the absolute error take loss='epsilon_insensitive' with epsilon=0."
-            )
-        return Loss(width=epsilon, slope=epsilon)
-    if name == "epsilon_insensitive":
-        return Loss(margin=epsilon, width=0.0, slope=1.0)
-    if name == "squared_epsilon_insensitive":
-        return Loss(margin=epsilon, curvature=2.0)
-    if name == "quantile":
-        # Half the absolute error, tilted (Koenker and Bassett, 1978).
-        return Loss(width=0.0, slope=0.5, tilt=quantile - 0.5)
-    raise ValueError(f"unknown loss {name!r}")
+    if name not in LOSSES:
+        raise ValueError(f"unknown loss {name!r}")
+    return LOSSES[name].make(epsilon, quantile)
