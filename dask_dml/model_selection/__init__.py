@@ -6,6 +6,11 @@ from dask_dml.model_selection.search import (
     DistributedRandomizedSearchCV,
 )
 from dask_dml.model_selection.split import train_test_split
+from dask_dml.model_selection.splitters import (
+    DistributedKFold,
+    DistributedRepeatedKFold,
+    DistributedStratifiedKFold,
+)
 from dask_dml.model_selection.validation import (
     cross_val_predict,
     cross_val_score,
@@ -14,7 +19,10 @@ from dask_dml.model_selection.validation import (
 
 __all__ = [
     "DistributedGridSearchCV",
+    "DistributedKFold",
     "DistributedRandomizedSearchCV",
+    "DistributedRepeatedKFold",
+    "DistributedStratifiedKFold",
     "cross_val_predict",
     "cross_val_score",
     "cross_validate",

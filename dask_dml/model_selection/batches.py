@@ -27,16 +27,16 @@ from dask_dml.input.labels import read_labels
 from dask_dml.input.read import read_input
 from dask_dml.model_selection.results import Trial
 from dask_dml.model_selection.scoring import Judge, Scoring
+from dask_dml.passes.divisions import Division, Split
 from dask_dml.passes.fold_rows import Fold
-from dask_dml.passes.folds import DividedRows, Division, chunk_rows
+from dask_dml.passes.folds import DividedRows, chunk_rows, class_pieces
 from dask_dml.passes.margins import class_sums
-from dask_dml.solvers.path import Split
 from dask_dml.solvers.shared_rounds import Fit, SharedRounds
 
 #: Estimators whose fits share passes.
 TOGETHER = (DistributedGDRegressor, DistributedSGDRegressor, DistributedLinearSVC)
 
-MakeFolds = Callable[[int, Any], tuple[list[Division], list[Split]]]
+MakeFolds = Callable[[int, Any, Any], tuple[list[Division], list[Split]]]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Batch:
     weight : array-like, Dask collection or None
         Their weights.
     make_folds : callable or None, default=None
-        ``make_folds(n_rows, y)`` divides the rows; None fits all of them.
+        ``make_folds(n_rows, y, classes)`` divides the rows; None fits all of them.
     labels : Labels or None, default=None
         How y holds classes, where it has been read already.
     """
@@ -145,7 +145,11 @@ class Batch:
             if make_folds is not None:
                 counts = self.rounds.map_reduce(chunk_rows, len(self.chunks.X))
                 first_row = np.concatenate([[0], np.cumsum(counts)[:-1]])
-                divisions, self.splits = make_folds(int(counts.sum()), y)
+                divisions, self.splits = make_folds(
+                    int(counts.sum()),
+                    y,
+                    None if self.labels is None else lambda: self.rounds.map_reduce(class_pieces),
+                )
             self.shared = SharedRounds(
                 self.rounds,
                 DividedRows(tuple(divisions), first_row),

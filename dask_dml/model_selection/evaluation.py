@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +31,8 @@ from dask_dml.model_selection.folds import make_folds
 from dask_dml.model_selection.results import Trial
 from dask_dml.model_selection.row_sets import RowSets
 from dask_dml.model_selection.scoring import Scoring, call_scorer
-from dask_dml.passes.folds import Division
-from dask_dml.solvers.path import Split
+from dask_dml.model_selection.splitters import by_class
+from dask_dml.passes.divisions import ByClass, ClassPieces, Division, Listed, Split
 
 
 @dataclass(frozen=True)
@@ -208,19 +208,17 @@ class Evaluation:
 
     # Folds
 
-    def _make_folds(self, n_rows: int, y: Any) -> tuple[list[Division], list[Split]]:
+    def _make_folds(
+        self, n_rows: int, y: Any, classes: Callable[[], ClassPieces] | None = None
+    ) -> tuple[list[Division], list[Split]]:
         if self._folds is None:
-            cv = self.plan.cv
-            looks = self.plan.classifier or hasattr(cv, "split")
-            target = np.asarray(y.compute() if is_dask(y) else y) if looks and y is not None else y
-            if target is not None and looks and target.ndim == 2 and target.shape[1] == 1:
-                target = target[:, 0]
             groups = self.plan.split.get("groups")
             if groups is not None and is_dask(groups):
                 groups = groups.compute()
             self._folds = make_folds(
-                cv, n_rows, target if looks else None, groups, classifier=self.plan.classifier
-            )
+                self.plan.cv, n_rows, lambda: _targets(y), groups,
+                classes=classes, classifier=self.plan.classifier,
+            )  # fmt: skip
             self.n_splits = len(self._folds[1])
         return self._folds
 
@@ -235,8 +233,18 @@ class Evaluation:
         if self._sets is None:
             others = [self.y, *self.plan.fit.values(), *self.plan.score.values()]
             self._sets = RowSets(self.X, [one for one in others if _has_rows(one)])
-        self._make_folds(self._sets.n_rows, self.y)
+        divisions, splits = self._make_folds(
+            self._sets.n_rows, self.y, lambda: ClassPieces.of(_targets(self.y))
+        )
+        self._folds = [self._by_position(division) for division in divisions], splits
         return self._sets
+
+    def _by_position(self, division: Division) -> Division:
+        if not isinstance(division, ByClass):
+            return division
+        y = _targets(self.y)
+        whole = by_class(ClassPieces.of(y), division.n_parts, division.seed)
+        return Listed(whole.of_labels(y, (0, 0)), division.n_parts)
 
     def _divided(self, array: Any, number: int) -> tuple[Any, Any]:
         rows = self._rows()
@@ -354,6 +362,14 @@ class Evaluation:
             value = float(self.plan.error_score)
             trial.test = dict.fromkeys(names, value)
             trial.train = dict.fromkeys(names, value)
+
+
+def _targets(y: Any) -> Any:
+    """Return y in this process."""
+    if y is None:
+        return None
+    values = np.asarray(y.compute() if is_dask(y) else y)
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def _has_rows(value: Any) -> bool:

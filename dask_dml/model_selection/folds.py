@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    LeaveOneOut,
+    RepeatedKFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    TimeSeriesSplit,
+    check_cv,
+)
 
-from dask_dml.passes.folds import Consecutive, Division, Listed
-from dask_dml.solvers.path import Split
+from dask_dml.model_selection.splitters import (
+    DistributedKFold,
+    DistributedStratifiedKFold,
+    each_held_out,
+)
+from dask_dml.passes.divisions import ClassPieces, Cut, Division, Listed, Split
 
 #: Splits that `cv=None` stands for, as in scikit-learn.
 DEFAULT_SPLITS = 5
+#: Splitters that do not look at the targets.
+_WITHOUT_LABELS = (KFold, RepeatedKFold, ShuffleSplit, LeaveOneOut, GroupKFold, GroupShuffleSplit)
 _NEITHER, _TRAIN, _TEST, _BOTH = range(4)
 
 
 def make_folds(
     cv: Any,
     n_rows: int,
-    y: np.ndarray | None = None,
+    labels: Callable[[], np.ndarray | None] = lambda: None,
     groups: Any = None,
     *,
+    classes: Callable[[], ClassPieces] | None = None,
     classifier: bool = False,
 ) -> tuple[list[Division], list[Split]]:
     """Return the division of the rows that the splits of a splitter make, and the splits.
@@ -34,10 +51,12 @@ def make_folds(
         needs no array of the size of the data.
     n_rows : int
         Rows of the table.
-    y : ndarray of shape (n_samples,) or (n_samples, n_outputs), default=None
-        Targets, for splitters that look at them.
+    labels : callable
+        Returns the targets, for splitters that look at them.
     groups : array-like of shape (n_samples,), default=None
         Groups, likewise.
+    classes : callable or None, default=None
+        Finds the classes of the rows, where they are.
     classifier : bool, default=False
         Whether a number of folds keeps the shares of the classes in y.
 
@@ -55,18 +74,12 @@ def make_folds(
         outside of the table.
     """
     cv = DEFAULT_SPLITS if cv is None else cv
-    if isinstance(cv, Integral) and not classifier:
-        n_splits = int(cv)
-        if n_splits < 2:
-            raise ValueError(
-                f"Cross-validation needs at least two folds, but cv={n_splits}. Set cv=2 or more."
-            )
-        if n_splits > n_rows:
-            raise ValueError(
-                f"Cannot have number of splits n_splits={n_splits} greater than the number of "
-                f"samples: n_samples={n_rows}."
-            )
-        return [Consecutive(n_rows, n_splits)], _each_held_out(n_splits)
+    own = _without_positions(cv, n_rows, classes, classifier=classifier)
+    if own is not None:
+        return own
+    y = None if isinstance(cv, _WITHOUT_LABELS) or not hasattr(cv, "split") else labels()
+    if isinstance(cv, Integral):
+        y = labels()
     splitter = check_cv(cv, y, classifier=classifier)
     # Splitters look at the number of rows only, unless they are given groups or classes.
     table = np.zeros((n_rows, 1))
@@ -78,15 +91,57 @@ def make_folds(
     for number, (_, test) in enumerate(listed):
         part[test] = number
     if len(listed) > 1 and _divides(listed, n_rows):
-        return [Listed(part, len(listed))], _each_held_out(len(listed))
+        return [Listed(part, len(listed))], each_held_out(0, len(listed))
     divisions: list[Division] = [Listed(_roles(train, test, n_rows), 4) for train, test in listed]
     train_parts, test_parts = (_TRAIN, _BOTH), (_TEST, _BOTH)
     return divisions, [Split(number, train_parts, test_parts) for number in range(len(listed))]
 
 
-def _each_held_out(n_splits: int) -> list[Split]:
-    numbers = range(n_splits)
-    return [Split(0, tuple(n for n in numbers if n != held), (held,)) for held in numbers]
+def _without_positions(
+    cv: Any, n_rows: int, classes: Callable[[], ClassPieces] | None, *, classifier: bool
+) -> tuple[list[Division], list[Split]] | None:
+    """Return the folds of splitters that need no positions of rows; None of others."""
+    found: tuple[list[Division], list[Split]] | None = None
+    if isinstance(cv, Integral):
+        if cv < 2:
+            raise ValueError(
+                f"Cross-validation needs at least two folds, but cv={cv}. Set cv=2 or more."
+            )
+        stratified = classifier and classes is not None
+        if stratified:
+            found = DistributedStratifiedKFold(int(cv)).divide(n_rows, classes)
+        elif not classifier:
+            found = DistributedKFold(int(cv)).divide(n_rows)
+    elif hasattr(cv, "divide"):
+        found = cv.divide(n_rows, classes)
+    elif type(cv) is StratifiedKFold and not cv.shuffle and classes is not None:
+        found = DistributedStratifiedKFold(cv.n_splits).divide(n_rows, classes)
+    elif type(cv) is KFold and not cv.shuffle:
+        found = DistributedKFold(cv.n_splits).divide(n_rows)
+    elif type(cv) is TimeSeriesSplit:
+        found = _time_series(cv, n_rows)
+    return found
+
+
+def _time_series(cv: TimeSeriesSplit, n_rows: int) -> tuple[list[Division], list[Split]] | None:
+    size = n_rows // (cv.n_splits + 1) if cv.test_size is None else cv.test_size
+    starts = range(n_rows - cv.n_splits * size, n_rows, size) if size > 0 else ()
+    spans = []
+    for start in starts:
+        end = start - cv.gap
+        begin = 0 if cv.max_train_size is None else max(end - cv.max_train_size, 0)
+        spans.append((begin, end, start, start + size))
+    if not spans or spans[0][0] >= spans[0][1]:
+        return None  # scikit-learn says what is wrong
+    bounds = sorted({bound for span in spans for bound in span} - {0, n_rows})
+    starts_of_parts = np.array([0, *bounds])
+
+    def between(low: int, high: int) -> tuple[int, ...]:
+        inside = (starts_of_parts >= low) & (starts_of_parts < high)
+        return tuple(int(part) for part in np.flatnonzero(inside))
+
+    splits = [Split(0, between(a, b), between(c, d)) for a, b, c, d in spans]
+    return [Cut(tuple(bounds))], splits
 
 
 def _positions(rows: Iterable[int], n_rows: int) -> np.ndarray:

@@ -79,7 +79,7 @@ def regularization_path(
     """
     from dask_dml.model_selection import penalty_search
     from dask_dml.objective.penalties import make_penalty
-    from dask_dml.passes.folds import Consecutive
+    from dask_dml.passes.divisions import Consecutive
     from dask_dml.rounds import open_rounds
     from dask_dml.solvers.path import collect, solve_path, whole
 

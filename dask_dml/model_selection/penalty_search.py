@@ -14,6 +14,7 @@ from dask_dml.model_selection.folds import make_folds
 from dask_dml.objective.losses import Loss
 from dask_dml.objective.penalties import ElasticNet, make_penalty
 from dask_dml.objective.problem import Frame, Objective, Problem
+from dask_dml.passes.divisions import Split
 from dask_dml.passes.folds import PartStatistics
 from dask_dml.passes.partials import Statistics
 from dask_dml.rounds.base import Rounds
@@ -21,7 +22,6 @@ from dask_dml.solvers import statistics
 from dask_dml.solvers.base import Limits, Outcome
 from dask_dml.solvers.path import (
     Path,
-    Split,
     collect,
     held_out_errors,
     largest_penalty,

@@ -12,8 +12,7 @@ import numpy as np
 from dask_dml.input.kinds import is_dask
 from dask_dml.model_selection.draws import Draw, check_rows
 from dask_dml.model_selection.split import RowTable, in_row_order, lay_out, take_rows
-from dask_dml.passes.folds import Division
-from dask_dml.solvers.path import Split
+from dask_dml.passes.divisions import Division, Split
 
 
 @dataclass(frozen=True)

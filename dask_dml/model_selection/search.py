@@ -171,7 +171,8 @@ class DistributedGridSearchCV(_SharedPasses, GridSearchCV):
     refit : bool, str or callable, default=True
         Whether, and by which score, to fit the best candidate on all rows.
     cv : int, splitter or iterable, default=None
-        As in scikit-learn: splitters see the targets and groups, but not X.
+        As in scikit-learn: splitters see the number of rows, and where they need them the targets
+        and groups, but not X.
     verbose : int, default=0
         Whether to print a line.
     pre_dispatch : int or str, default='2*n_jobs'

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from dask_dml.blocks import Block, Shard, frozen, slice_rows
 from dask_dml.input.chunks import describe_nonfinite
+from dask_dml.passes.divisions import ByClass, ClassPieces, Division
 from dask_dml.passes.evaluate import block_statistics
 from dask_dml.passes.partials import Statistics
 
@@ -22,67 +23,6 @@ T = TypeVar("T")
 
 #: Rows that are copied at a time where the rows of a part do not follow each other.
 _GATHERED_ROWS = 1 << 13
-
-
-class Division(Protocol):
-    """A division of all rows of the table into parts.
-
-    Attributes
-    ----------
-    n_parts : int
-        Number of parts.
-    """
-
-    @property
-    def n_parts(self) -> int:
-        """Number of parts."""
-        ...
-
-    def parts(self, start: int, stop: int) -> np.ndarray:
-        """Return the part of each of some consecutive rows of the table."""
-        ...
-
-
-@dataclass(frozen=True)
-class Consecutive:
-    """Parts of consecutive rows, of sizes that differ by one at most; the first are the largest.
-
-    Attributes
-    ----------
-    n_rows : int
-        Rows of the table.
-    n_parts : int
-        Number of parts.
-    """
-
-    n_rows: int
-    n_parts: int
-
-    def parts(self, start: int, stop: int) -> np.ndarray:
-        """Return the part of each of some consecutive rows of the table."""
-        sizes = np.full(self.n_parts, self.n_rows // self.n_parts)
-        sizes[: self.n_rows % self.n_parts] += 1
-        return np.searchsorted(np.cumsum(sizes), np.arange(start, stop), side="right")
-
-
-@dataclass(frozen=True)
-class Listed:
-    """Parts that are listed row by row.
-
-    Attributes
-    ----------
-    part : ndarray of int of shape (n_samples,)
-        Part of each row.
-    n_parts : int
-        Number of parts.
-    """
-
-    part: np.ndarray
-    n_parts: int
-
-    def parts(self, start: int, stop: int) -> np.ndarray:
-        """Return the part of each of some consecutive rows of the table."""
-        return self.part[start:stop]
 
 
 @dataclass(frozen=True)
@@ -162,12 +102,28 @@ def added(one: T | None, two: T | None) -> T | None:
 
 def parts_of(block: Block, division: Division, divided: DividedRows) -> np.ndarray:
     """Return the part of each row of a block."""
-    first_row = divided.first_row
-    parts = [
-        division.parts(int(first_row[chunk]) + start, int(first_row[chunk]) + stop)
-        for chunk, start, stop in _pieces(block)
-    ]
+    parts = []
+    at = 0
+    for chunk, start, stop in _pieces(block):
+        first = int(divided.first_row[chunk])
+        if isinstance(division, ByClass):
+            y = block.y[at : at + stop - start, 0]
+            parts.append(division.of_labels(y, (chunk, start)))
+        else:
+            parts.append(division.parts(first + start, first + stop))
+        at += stop - start
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.intp)
+
+
+def class_pieces(shard: Shard, _: None = None) -> ClassPieces:
+    """Return which classes the runs of rows of a shard have."""
+    total = ClassPieces({})
+    for block in shard.blocks:
+        at = 0
+        for chunk, start, stop in _pieces(block):
+            total += ClassPieces.of(block.y[at : at + stop - start, 0], (chunk, start))
+            at += stop - start
+    return total
 
 
 def _pieces(block: Block) -> Iterator[tuple[int, int, int]]:

@@ -17,13 +17,8 @@ import numpy as np
 from dask_dml.objective.losses import Loss
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.problem import Frame, Objective, Problem
-from dask_dml.passes.folds import (
-    DividedRows,
-    Division,
-    PartStatistics,
-    chunk_rows,
-    part_statistics,
-)
+from dask_dml.passes.divisions import Division, Split
+from dask_dml.passes.folds import DividedRows, PartStatistics, chunk_rows, part_statistics
 from dask_dml.passes.partials import Statistics
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers import statistics
@@ -35,23 +30,6 @@ from dask_dml.solvers.quadratic import condition, symmetric
 LEAST_RATIO = 1e-3
 #: Rounding of a mean squared error, relative to the terms that it is the difference of.
 _ROUNDING = 1e-13
-
-
-@dataclass(frozen=True)
-class Split:
-    """The rows of one fold, as parts of a division.
-
-    Attributes
-    ----------
-    division : int
-        Which division.
-    train, test : tuple of int
-        Its parts to fit and to score.
-    """
-
-    division: int
-    train: tuple[int, ...]
-    test: tuple[int, ...]
 
 
 @dataclass(frozen=True)

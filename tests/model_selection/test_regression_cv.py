@@ -30,7 +30,7 @@ from sklearn.utils.fixes import parse_version
 from dask_dml import DistributedGDRegressor, DistributedGDRegressorCV
 from dask_dml.model_selection import regularization_path
 from dask_dml.model_selection.folds import make_folds
-from dask_dml.passes.folds import Consecutive
+from dask_dml.passes.divisions import Consecutive
 from dask_dml.rounds.streaming import StreamingRounds
 
 RNG = np.random.default_rng(5)

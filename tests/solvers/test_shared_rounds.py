@@ -11,8 +11,9 @@ from sklearn.base import clone
 from dask_dml import DistributedGDRegressor, DistributedLinearSVC, DistributedSGDRegressor
 from dask_dml.input.labels import read_labels
 from dask_dml.input.read import read_input
+from dask_dml.passes.divisions import Consecutive, Listed
 from dask_dml.passes.fold_rows import Fold
-from dask_dml.passes.folds import Consecutive, DividedRows, Listed
+from dask_dml.passes.folds import DividedRows
 from dask_dml.rounds import open_rounds
 from dask_dml.rounds.base import StateLost
 from dask_dml.rounds.streaming import StreamingRounds

@@ -1,0 +1,325 @@
+"""Splitters that need no array of the size of the table, for data in any chunks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+
+from dask_dml.estimators.parameters import (
+    BOOLEAN,
+    COUNT,
+    RANDOM_STATE,
+    Constraint,
+    Interval,
+    check_parameters,
+)
+from dask_dml.input.kinds import is_dask
+from dask_dml.passes.divisions import ByClass, ClassPieces, Consecutive, Division, Shuffled, Split
+
+#: What a splitter finds of a table: how the rows are divided, and which parts each split has.
+Folds = tuple[list[Division], list[Split]]
+_SPLITS = Interval(Integral, 2)
+
+
+class _Splitter(BaseEstimator):
+    """What the splitters share: index arrays for those who want them."""
+
+    n_splits: int
+    _constraints: ClassVar[dict[str, tuple[Constraint, ...]]]
+
+    def divide(self, n_rows: int, classes: Callable[[], ClassPieces] | None) -> Folds:
+        """Return how the rows are divided, and the parts of each split.
+
+        Parameters
+        ----------
+        n_rows : int
+            Rows of the table.
+        classes : callable or None
+            Finds the classes of the rows.
+        """
+        raise NotImplementedError
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002
+        """Return the number of splits.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Ignored, for scikit-learn's searches.
+        """
+        return int(self.n_splits)
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None  # noqa: ARG002 - as others
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+        """Yield the positions of the rows of each split, for scikit-learn's searches.
+
+        Parameters
+        ----------
+        X : array-like or Dask collection of shape (n_samples, n_features)
+            Its rows are counted where their number is not known.
+        y : array-like or Dask collection of shape (n_samples,), default=None
+            Classes, where folds depend on them.
+        groups : object
+            Ignored.
+
+        Yields
+        ------
+        train, test : ndarray of int
+            Positions.
+        """
+        n_rows = _count(X)
+        labels = None if y is None else _in_memory(y)
+        divisions, splits = self.divide(
+            n_rows, None if labels is None else lambda: ClassPieces.of(labels)
+        )
+        for split in splits:
+            division = divisions[split.division]
+            if isinstance(division, ByClass):
+                assert labels is not None
+                parts = division.of_labels(labels, (0, 0))
+            else:
+                parts = division.parts(0, n_rows)
+            yield (
+                np.flatnonzero(np.isin(parts, split.train)),
+                np.flatnonzero(np.isin(parts, split.test)),
+            )
+
+    def _check(self, n_rows: int) -> None:
+        check_parameters(type(self).__name__, self.get_params(), self._constraints)
+        if self.n_splits > n_rows:
+            raise ValueError(
+                f"Cannot have number of splits n_splits={self.n_splits} greater than the number "
+                f"of samples: n_samples={n_rows}."
+            )
+
+
+class DistributedKFold(_Splitter):
+    """K folds of consecutive rows, or of rows at random, the same for every chunking.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, two or more.
+    shuffle : bool, default=False
+        Whether folds take rows at random.
+    random_state : int, RandomState instance or None, default=None
+        Seed.
+
+    See Also
+    --------
+    sklearn.model_selection.KFold
+
+    Notes
+    -----
+    The fold of a row is a function of its position and the seed.  Shuffled folds are not those of
+    scikit-learn's `KFold` with the same seed.
+
+    Examples
+    --------
+    >>> from dask_dml.model_selection import DistributedKFold
+    >>> cv = DistributedKFold(3, shuffle=True, random_state=0)
+    >>> [test.tolist() for _, test in cv.split(range(7))]
+    [[0, 4, 6], [2, 5], [1, 3]]
+    """
+
+    _constraints: ClassVar[dict[str, tuple[Constraint, ...]]] = {
+        "n_splits": (_SPLITS,),
+        "shuffle": (BOOLEAN,),
+        "random_state": (RANDOM_STATE,),
+    }
+
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        shuffle: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def divide(self, n_rows: int, classes: Any = None) -> Folds:  # noqa: ARG002 - as others
+        """Return how the rows are divided, and the parts of each split."""
+        self._check(n_rows)
+        division: Division = Consecutive(n_rows, self.n_splits)
+        if self.shuffle:
+            division = Shuffled(n_rows, self.n_splits, _seed(self.random_state))
+        return [division], each_held_out(0, self.n_splits)
+
+
+class DistributedRepeatedKFold(_Splitter):
+    """K folds of rows at random, several times, the same for every chunking.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, two or more.
+    n_repeats : int, default=10
+        How often.
+    random_state : int, RandomState instance or None, default=None
+        Seed.
+
+    See Also
+    --------
+    sklearn.model_selection.RepeatedKFold
+
+    Examples
+    --------
+    >>> from dask_dml.model_selection import DistributedRepeatedKFold
+    >>> DistributedRepeatedKFold(n_splits=5, n_repeats=2).get_n_splits()
+    10
+    """
+
+    _constraints: ClassVar[dict[str, tuple[Constraint, ...]]] = {
+        "n_splits": (_SPLITS,),
+        "n_repeats": (COUNT,),
+        "random_state": (RANDOM_STATE,),
+    }
+
+    def __init__(
+        self,
+        *,
+        n_splits: int = 5,
+        n_repeats: int = 10,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_splits = n_splits
+        self.n_repeats = n_repeats
+        self.random_state = random_state
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002
+        """Return the number of splits."""
+        return int(self.n_splits * self.n_repeats)
+
+    def divide(self, n_rows: int, classes: Any = None) -> Folds:  # noqa: ARG002 - as others
+        """Return how the rows are divided, and the parts of each split."""
+        self._check(n_rows)
+        seeds = np.random.default_rng(_seed(self.random_state)).integers(2**31, size=self.n_repeats)
+        divisions: list[Division] = [Shuffled(n_rows, self.n_splits, int(seed)) for seed in seeds]
+        splits = [s for number in range(len(seeds)) for s in each_held_out(number, self.n_splits)]
+        return divisions, splits
+
+
+class DistributedStratifiedKFold(_Splitter):
+    """K folds that all have their share of each class, the same for every chunking.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, two or more.
+    shuffle : bool, default=False
+        Whether folds take the rows of a class at random; otherwise they are those of
+        scikit-learn's `StratifiedKFold`.
+    random_state : int, RandomState instance or None, default=None
+        Seed.
+
+    See Also
+    --------
+    sklearn.model_selection.StratifiedKFold
+
+    Notes
+    -----
+    In searches of this package the rows of each class are counted where they are, and the labels
+    stay there.
+
+    Examples
+    --------
+    >>> from dask_dml.model_selection import DistributedStratifiedKFold
+    >>> cv = DistributedStratifiedKFold(2)
+    >>> [test.tolist() for _, test in cv.split(range(6), [0, 0, 1, 1, 1, 1])]
+    [[0, 2, 3], [1, 4, 5]]
+    """
+
+    _constraints = DistributedKFold._constraints
+
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        shuffle: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def divide(self, n_rows: int, classes: Callable[[], ClassPieces] | None) -> Folds:
+        """Return how the rows are divided, and the parts of each split."""
+        self._check(n_rows)
+        if classes is None:
+            raise ValueError(f"{type(self).__name__} keeps the shares of classes: y is needed.")
+        seed = _seed(self.random_state) if self.shuffle else None
+        return [by_class(classes(), self.n_splits, seed)], each_held_out(0, self.n_splits)
+
+
+def by_class(pieces: ClassPieces, n_splits: int, seed: int | None) -> ByClass:
+    """Return the division that gives each part its share of each class.
+
+    Raises
+    ------
+    ValueError
+        If there are more folds than rows of any class.
+    """
+    of_piece = dict(sorted(pieces.of_piece.items()))
+    classes = np.unique(np.concatenate([found for found, _, _ in of_piece.values()]))
+    totals = np.zeros(len(classes), dtype=np.int64)
+    seen: list[int] = []
+    before = {}
+    for piece, (found, rows, first) in of_piece.items():
+        codes = np.searchsorted(classes, found)
+        before[piece] = totals.copy()
+        totals[codes] += rows
+        seen.extend(int(code) for code in codes[np.argsort(first)] if code not in seen)
+    if n_splits > totals.max():
+        raise ValueError(
+            f"n_splits={n_splits} cannot be greater than the number of members in each class."
+        )
+    if n_splits > totals.min():
+        warnings.warn(
+            f"The least populated class in y has only {totals.min()} members, which is less than "
+            f"n_splits={n_splits}.",
+            UserWarning,
+            stacklevel=2,
+        )
+    # As scikit-learn: the classes in the order in which they occur, dealt out row by row.
+    ends = np.cumsum(totals[seen])
+    starts = ends - totals[seen]
+    number = np.arange(n_splits)
+    dealt = (ends[:, None] - number - 1) // n_splits - (starts[:, None] - number - 1) // n_splits
+    bounds = np.empty_like(dealt)
+    bounds[seen] = np.cumsum(dealt, axis=1)
+    return ByClass(classes, bounds, before, seed)
+
+
+def each_held_out(division: int, n_parts: int) -> list[Split]:
+    """Return the splits that hold out one part of a division each."""
+    numbers = range(n_parts)
+    return [Split(division, tuple(n for n in numbers if n != held), (held,)) for held in numbers]
+
+
+def _seed(random_state: Any) -> int:
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _count(X: Any) -> int:
+    if is_dask(X):
+        from dask_dml.input.align import count_rows, known_sizes
+
+        known = known_sizes(X)
+        return int(sum(count_rows(X) if known is None else known))
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
+
+
+def _in_memory(y: Any) -> np.ndarray:
+    labels = np.asarray(y.compute() if is_dask(y) else y)
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels

@@ -1,0 +1,175 @@
+"""Splitters without index arrays: sizes, chance, chunkings, and scikit-learn's own folds."""
+
+import itertools
+
+import dask.array as da
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    StratifiedKFold,
+    TimeSeriesSplit,
+    cross_val_score,
+)
+
+from dask_dml import DistributedGDRegressor, DistributedLinearSVC
+from dask_dml import model_selection as ours
+from dask_dml.model_selection.folds import make_folds
+from dask_dml.passes.divisions import ByClass, ClassPieces, Cut, Shuffled, permuted
+
+RNG = np.random.default_rng(6)
+N = 143
+X = RNG.normal(size=(N, 3))
+Y = X @ [1.0, -2.0, 0.5] + RNG.normal(size=N)
+LABELS = np.array(["c", "a", "b"])[np.digitize(Y, [-1.0, 1.5])]
+
+
+def as_sets(splits):
+    return [(train.tolist(), test.tolist()) for train, test in splits]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 1000, 4097])
+def test_permutations_are_permutations(n):
+    for seed in range(5):
+        np.testing.assert_array_equal(np.sort(permuted(np.arange(n), n, seed)), np.arange(n))
+
+
+def test_permutations_are_as_chance_has_it():
+    # Pairs of folds of 400 pairs of seeds, and where each row goes: chi-squared of 16 and 80.
+    pairs, rows = np.zeros((5, 5)), np.zeros((20, 5))
+    for seed in range(400):
+        one, two = (Shuffled(20, 5, 2 * seed + which).parts(0, 20) for which in (0, 1))
+        np.add.at(pairs, (one, two), 1)
+        rows[np.arange(20), one] += 1
+    for found, degrees in ((pairs, 16), (rows, 80)):
+        expected = found.sum() / found.size
+        assert ((found - expected) ** 2 / expected).sum() < degrees + 4 * np.sqrt(2 * degrees)
+
+
+def test_folds_are_scikit_learns():
+    for cv, twin in (
+        (ours.DistributedKFold(4), KFold(4)),
+        (ours.DistributedStratifiedKFold(5), StratifiedKFold(5)),
+    ):
+        assert as_sets(cv.split(X, LABELS)) == as_sets(twin.split(X, LABELS))
+        assert cv.get_n_splits() == twin.get_n_splits()
+
+
+@pytest.mark.parametrize(
+    "cv",
+    [
+        TimeSeriesSplit(4),
+        TimeSeriesSplit(3, gap=2),
+        TimeSeriesSplit(5, max_train_size=20, test_size=7, gap=1),
+    ],
+    ids=str,
+)
+def test_time_series_need_one_division(cv):
+    divisions, splits = make_folds(cv, N)
+    assert isinstance(divisions[0], Cut)
+    parts = divisions[0].parts(0, N)
+    found = [
+        (np.flatnonzero(np.isin(parts, s.train)), np.flatnonzero(np.isin(parts, s.test)))
+        for s in splits
+    ]
+    assert as_sets(found) == as_sets(cv.split(X))
+
+
+@pytest.mark.parametrize(
+    "cv",
+    [
+        ours.DistributedKFold(4, shuffle=True, random_state=0),
+        ours.DistributedRepeatedKFold(n_splits=3, n_repeats=2, random_state=0),
+        ours.DistributedStratifiedKFold(4, shuffle=True, random_state=0),
+    ],
+    ids=lambda cv: type(cv).__name__,
+)
+def test_shuffled_folds(cv):
+    splits = list(cv.split(X, LABELS))
+    assert as_sets(splits) == as_sets(clone(cv).split(X, LABELS))
+    assert len(splits) == cv.get_n_splits()
+    other = clone(cv).set_params(random_state=1)
+    assert as_sets(splits) != as_sets(other.split(X, LABELS))
+    for train, test in splits:
+        np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(N))
+        assert len(test) in (N // cv.n_splits, N // cv.n_splits + 1)
+        if "Stratified" in type(cv).__name__:
+            for label in np.unique(LABELS):
+                share = np.count_nonzero(label == LABELS) / cv.n_splits
+                assert abs((LABELS[test] == label).sum() - share) < 1
+    first = np.concatenate([test for _, test in splits[: cv.n_splits]])
+    np.testing.assert_array_equal(np.sort(first), np.arange(N))
+
+
+def chunked(array, sizes):
+    return da.from_array(array, chunks=(sizes, *array.shape[1:]))
+
+
+@pytest.mark.parametrize(
+    ("cv", "model", "y"),
+    [
+        (ours.DistributedKFold(4, shuffle=True, random_state=0), DistributedGDRegressor(), Y),
+        (
+            ours.DistributedRepeatedKFold(n_splits=3, n_repeats=2, random_state=0),
+            DistributedGDRegressor("huber"),
+            Y,
+        ),
+        (TimeSeriesSplit(3), DistributedGDRegressor(), Y),
+        (3, DistributedLinearSVC(), LABELS),
+        (ours.DistributedStratifiedKFold(4, shuffle=True, random_state=0), DistributedLinearSVC(),
+         LABELS),
+    ],
+    ids=["shuffled", "repeated", "time-series", "int-classes", "shuffled-classes"],
+)  # fmt: skip
+def test_the_same_folds_for_every_chunking(cv, model, y):
+    expected = cross_val_score(model, X, y, cv=cv)
+    np.testing.assert_allclose(ours.cross_val_score(model, X, y, cv=cv), expected, rtol=1e-6)
+    codes = np.unique(y, return_inverse=True)[1].astype(float) if y is LABELS else y
+    for sizes in ((N,), (50, 0, 60, 33), (20,) * 7 + (3,)):
+        for unknown in (False, True):
+            table = chunked(X, sizes)
+            table = table[da.ones(N, dtype=bool, chunks=(sizes,))] if unknown else table
+            found = ours.cross_val_score(model, table, chunked(codes, sizes), cv=cv)
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_scikit_learns_searches_take_them():
+    cv = ours.DistributedStratifiedKFold(3, shuffle=True, random_state=2)
+    theirs = GridSearchCV(DistributedLinearSVC(), {"C": [0.01, 1.0]}, cv=cv).fit(X, LABELS)
+    found = ours.DistributedGridSearchCV(DistributedLinearSVC(), {"C": [0.01, 1.0]}, cv=cv)
+    scores = found.fit(X, LABELS).cv_results_["mean_test_score"]
+    np.testing.assert_allclose(scores, theirs.cv_results_["mean_test_score"])
+    assert sum(len(test) for _, test in cv.split(chunked(X, (N,)), LABELS)) == N
+
+
+def test_labels_stay_where_they_are():
+    """Classes are dealt out from counts, in whatever runs of rows they come."""
+    bounds = [0, 30, 31, 90, N]
+    pieces = ClassPieces({})
+    for start, stop in itertools.pairwise(bounds):
+        pieces += ClassPieces.of(LABELS[start:stop], (7, start))
+    cv = ours.DistributedStratifiedKFold(4, shuffle=True, random_state=3)
+    (division,), _ = cv.divide(N, lambda: pieces)
+    assert isinstance(division, ByClass)
+    parts = [
+        division.of_labels(LABELS[start:stop], (7, start))
+        for start, stop in itertools.pairwise(bounds)
+    ]
+    whole = [np.flatnonzero(np.concatenate(parts) == part).tolist() for part in range(4)]
+    assert whole == [test for _, test in as_sets(cv.split(X, LABELS))]
+
+
+@pytest.mark.parametrize(
+    ("cv", "y", "message"),
+    [
+        (ours.DistributedKFold(1), Y, "n_splits"),
+        (ours.DistributedKFold(200), Y, "greater than the number"),
+        (ours.DistributedStratifiedKFold(100), LABELS, "number of members in each class"),
+        (ours.DistributedStratifiedKFold(3), None, "y is needed"),
+    ],
+)
+def test_bad_splitters(cv, y, message):
+    with pytest.raises(ValueError, match=message):
+        list(cv.split(X, y))
