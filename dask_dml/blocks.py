@@ -6,8 +6,8 @@ one process.  This module knows NumPy and scipy.sparse only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -66,6 +66,19 @@ class Block:
         """Report the arrays' memory, so that Dask counts (and can spill) a block truthfully."""
         return self.nbytes + 200
 
+    @property
+    def kept(self) -> bool:
+        """Whether the arrays stay in memory for as long as the block does."""
+        return True
+
+    def changed(
+        self,
+        change: Callable[[Block], Block],
+        n_features: int | None = None,  # noqa: ARG002 - of use where the block is not read now
+    ) -> Block:
+        """Return a block that something is done to, which may give it other columns."""
+        return change(self)
+
     def locate(self, row: int) -> tuple[int, int]:
         """Return the chunk number of the input and the row inside it for a row of the block."""
         for chunk, n_rows in self.origin:
@@ -73,6 +86,95 @@ class Block:
                 return chunk, row
             row -= n_rows
         raise IndexError(f"row {row} lies outside the block")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a block that is not in memory; as of `Block`."""
+
+    n_rows: int
+    n_features: int
+    is_sparse: bool
+    nbytes: int
+    origin: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, block: Block) -> Facts:
+        """Return the facts of a block."""
+        return cls(block.n_rows, block.n_features, block.is_sparse, block.nbytes, block.origin)
+
+
+class StoredBlock(Block):
+    """A block whose arrays are read where they are asked for, and not kept.
+
+    A node that has less memory than its rows take so visits them block by block.  Whoever needs
+    an array for some time has to hold on to it.
+
+    Parameters
+    ----------
+    load : callable
+        Returns the block.
+    facts : Facts
+        What is known of it.
+    """
+
+    _load: Callable[[], Block]
+    _facts: Facts
+
+    def __init__(self, load: Callable[[], Block], facts: Facts) -> None:
+        self.__dict__.update(_load=load, _facts=facts)
+
+    @property
+    def X(self) -> Matrix:
+        """The rows, read now."""
+        return self._load().X
+
+    @property
+    def y(self) -> np.ndarray:
+        """The targets, read now."""
+        return self._load().y
+
+    @property
+    def weight(self) -> np.ndarray | None:
+        """The weights, read now."""
+        return self._load().weight
+
+    @property
+    def origin(self) -> tuple[tuple[int, int], ...]:
+        """Which chunks the rows came from."""
+        return self._facts.origin
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self._facts.n_rows
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of X."""
+        return self._facts.n_features
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether X is held as CSR."""
+        return self._facts.is_sparse
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the block's arrays, in bytes."""
+        return self._facts.nbytes
+
+    @property
+    def kept(self) -> bool:
+        """Whether the arrays stay in memory."""
+        return False
+
+    def changed(self, change: Callable[[Block], Block], n_features: int | None = None) -> Block:
+        """Return a block that something is done to each time that it is read."""
+        facts = self._facts
+        if n_features is not None:
+            facts = replace(facts, n_features=n_features)
+        return StoredBlock(lambda: change(self._load()), facts)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ def derived(block: Block, key: Hashable, compute: Callable[[], T]) -> T:
     compute : callable
         Returns the value; it must not refer to the block, or the block would never go.
     """
+    if not block.kept:
+        return compute()
     number = id(block)
     entry = _values.get(number)
     if entry is None or entry[0]() is not block:

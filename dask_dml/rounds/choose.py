@@ -16,7 +16,7 @@ from dask_dml.input.chunks import Chunks, make_block
 from dask_dml.input.clients import current_client, in_task, worker_info
 from dask_dml.rounds.base import Rounds, ShardFunction, StateFunction
 from dask_dml.rounds.local import LocalRounds, make_shards
-from dask_dml.rounds.log import megabytes, tell
+from dask_dml.rounds.log import readable, tell
 from dask_dml.rounds.memory import CLUSTER_SHARE, cluster_memory
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards
 
@@ -236,11 +236,11 @@ def _measured(chunks: Chunks, room: float, client: Client | None, n_threads: int
 
 def _tell_of_streaming(nbytes: float, room: float, client: Client | None) -> None:
     where = "This process" if client is None else "The workers"
-    size = "more than that" if math.isnan(nbytes) else f"about {megabytes(nbytes)}"
+    size = "more than that" if math.isnan(nbytes) else f"about {readable(nbytes)}"
     tell(
         logging.WARNING,
         "streaming",
-        f"{where} may hold {megabytes(room)} of X, which takes {size}: it is "
+        f"{where} may hold {readable(room)} of X, which takes {size}: it is "
         "read anew in every pass (engine_ is 'streaming'), which takes longer. Use more or larger "
         "workers, or float32, to keep it in memory.",
         client,

@@ -50,6 +50,8 @@ def tell(level: int, kind: str, message: str, client: Client | None = None, **fa
         ask(client, send, "logging", EVENT_TIMEOUT)
 
 
-def megabytes(nbytes: float) -> str:
+def readable(nbytes: float) -> str:
     """Return a number of bytes in words."""
-    return f"{nbytes / 2**20:,.0f} MiB"
+    from dask.utils import format_bytes
+
+    return str(format_bytes(int(nbytes)))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Status, get_worker, secede
 
-from dask_dml.blocks import Block, Shard
+from dask_dml.blocks import Block, Facts, Shard, StoredBlock
 from dask_dml.rounds.base import TreeSum
 from dask_dml.rounds.log import TOPIC
 from dask_dml.rounds.tasks import PREFIX
@@ -99,6 +99,7 @@ class Session:
         self.attempt = 0
         self._busy = asyncio.Lock()
         self._seen: dict[str, weakref.ref[Block]] = {}
+        self._facts: dict[str, Facts] = {}
         self._hold = ""
         self._misses = 0
         worker.loop.call_later(LEASE_INTERVAL, self._check_lease)
@@ -142,30 +143,49 @@ class Session:
             spilled = getattr(self.worker.data, "disk", ())
             with self.blas():
                 if spilled and any(key in spilled for keys in self.plan.values() for key in keys):
-                    await self._run_spilled(visit)
+                    self._look_at_all()
+                    visit.shards.extend(self.stored_shard(number, loop) for number in self.plan)
                 else:
                     visit.shards.extend(self.shard(number) for number in self.plan)
-                    n_threads = min(self.worker.state.nthreads, len(self.plan))
-                    await asyncio.gather(
-                        *(loop.run_in_executor(self.pool, visit.drain) for _ in range(n_threads))
-                    )
+                n_threads = min(self.worker.state.nthreads, len(self.plan))
+                await asyncio.gather(
+                    *(loop.run_in_executor(self.pool, visit.drain) for _ in range(n_threads))
+                )
         seconds = time.perf_counter() - start
+        if isinstance(visit.error, BlockGone):
+            return Answer(missing=tuple(self.plan))
         return Answer(visit.tree.nodes, error=visit.error, seconds=seconds, shards=visit.seconds)
-
-    async def _run_spilled(self, visit: _Visit) -> None:
-        """Visit the shards with only as many in memory as there are threads."""
-        loop = asyncio.get_running_loop()
-        free = asyncio.Semaphore(self.worker.state.nthreads)
-
-        async def one(number: int) -> None:
-            async with free:
-                await loop.run_in_executor(self.pool, visit.one, self.shard(number))
-
-        await asyncio.gather(*(one(number) for number in self.plan))
 
     def shard(self, number: int) -> Shard:
         """Return a shard; its blocks are read back from disk where Dask has spilled them."""
         return Shard(number, tuple(self._block(key) for key in self.plan[number]))
+
+    def stored_shard(self, number: int, loop: asyncio.AbstractEventLoop) -> Shard:
+        """Return a shard of which one block at a time is in memory."""
+        last: list[tuple[str, Block]] = []
+
+        def load(key: str) -> Block:
+            if not last or last[0][0] != key:
+                # Let go of one block before there is another one.
+                last.clear()
+                block = asyncio.run_coroutine_threadsafe(self._read(key), loop).result()
+                last.append((key, block))
+            return last[0][1]
+
+        return Shard(
+            number,
+            tuple(
+                StoredBlock(functools.partial(load, key), self._facts[key])
+                for key in self.plan[number]
+            ),
+        )
+
+    async def _read(self, key: str) -> Block:
+        """Return a block, on the event loop: Dask's data is none of other threads."""
+        try:
+            return self._block(key)
+        except KeyError:
+            raise BlockGone(key) from None
 
     def _block(self, key: str) -> Block:
         # Dask's own look-up costs some ten microseconds.  The references are weak: a block that
@@ -177,6 +197,12 @@ class Session:
             self._seen[key] = weakref.ref(block)
         return block
 
+    def _look_at_all(self) -> None:
+        """Find out once what there is to know of each block."""
+        for key in (key for keys in self.plan.values() for key in keys):
+            if key not in self._facts:
+                self._facts[key] = Facts.of(self._block(key))
+
     def missing(self) -> tuple[int, ...]:
         """Return the shards of the plan of which some block is not here."""
         return tuple(n for n, keys in self.plan.items() if not all(map(self._here, keys)))
@@ -184,6 +210,10 @@ class Session:
     def _here(self, key: str) -> bool:
         seen = self._seen.get(key)
         return (seen is not None and seen() is not None) or key in self.worker.data
+
+
+class BlockGone(Exception):
+    """A block went from its worker while its shard was being visited."""
 
 
 class _Visit:
@@ -214,6 +244,8 @@ class _Visit:
         try:
             self.tree.add((0, shard.number), self.call(shard))
             self.seconds[shard.number] = time.perf_counter() - start
+        except BlockGone as error:
+            self.error = error
         except BaseException as error:  # also SystemExit and the like: the driver must hear of it
             self.error = portable(error, describe(shard, self.session.worker.address))
 

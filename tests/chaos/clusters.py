@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from distributed import Client, LocalCluster
 
@@ -82,3 +84,44 @@ def wait_until(condition, seconds=30.0):
 
 def stop(running):
     os.kill(running.pid, signal.SIGSTOP)
+
+
+class Proxy:
+    """Passes the bytes of TCP connections on to an address, late where it is told to."""
+
+    def __init__(self, address):
+        host, port = address.removeprefix("tcp://").split(":")
+        self._target = host, int(port)
+        self._late, self._until = 0.0, 0.0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._open = [self._listening]
+
+    def delay(self, late, seconds):
+        """Hold every piece back for some time, from now on and for some seconds."""
+        self._late, self._until = late, time.monotonic() + seconds
+
+    def __enter__(self):
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                ends = self._listening.accept()[0], socket.create_connection(self._target)
+                self._open += ends
+                for one, other in (ends, ends[::-1]):
+                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, source, target):
+        with suppress(OSError):
+            while piece := source.recv(2**16):
+                if time.monotonic() < self._until:
+                    time.sleep(self._late)
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+
+    def __exit__(self, *_):
+        for one in self._open:
+            with suppress(OSError):
+                one.close()

@@ -20,9 +20,9 @@ import threading
 import time
 import traceback
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as Late
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from unittest import mock
 
 import dask
@@ -37,7 +37,7 @@ from dask_dml.preprocessing import DistributedStandardScaler
 from dask_dml.rounds import choose
 from dask_dml.rounds.cluster import ClusterRounds
 from dask_dml.rounds.streaming import StreamingRounds
-from tests.chaos.clusters import process, wait_until
+from tests.chaos.clusters import Proxy, cluster, process, separate_scheduler, wait_until
 from tests.chaos.data import (
     CHUNK_ROWS,
     N_CHUNKS,
@@ -80,7 +80,18 @@ FITS = {
 }
 CONTAINERS = ("dense", "csr", "frame")
 PLACES = ("persisted", "lazy", "streaming")
-EVENTS = ("kill", "kill two", "kill twice", "retire", "join", "leave and join", "stop")
+#: What happens to workers of a fleet that all these runs share.
+SHARED = (
+    "kill", "kill two", "kill twice", "retire", "join", "leave and join", "stop", "stop for long",
+    "close client", "delay",
+)  # fmt: skip
+#: What happens to a cluster that is a run's own.
+OWN = ("scale", "adapt", "freeze scheduler", "freeze for long", "kill scheduler")
+EVENTS = SHARED + OWN
+#: Seconds that a halt takes, by the event.
+HALTS = {"stop": 3.0, "stop for long": 30.0, "freeze scheduler": 5.0, "freeze for long": 1e9}
+#: What a round may take where a scheduler is frozen for ever.
+SHORT_TIMEOUT = "20s"
 
 
 def made(container, classes):
@@ -142,8 +153,63 @@ class Fleet:
         return list(self.client.run(os.getpid).values())
 
 
+class Stage:
+    """What a run's fit runs on, and what may happen to it."""
+
+    def __init__(self, stack, event, fleet, nanny):
+        self.event, self.fleet, self.nanny, self.scheduler = event, fleet, nanny, None
+        self.client = fleet.client
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if event in ("scale", "adapt"):
+            self.client = stack.enter_context(cluster(2, local_directory=str(folder)))
+        elif event in OWN:
+            self.client, self.scheduler = stack.enter_context(separate_scheduler(folder))
+        else:
+            fleet.top_up(nanny)
+        if event in ("close client", "delay"):
+            self.proxy = stack.enter_context(Proxy(fleet.address))
+            self.client = Client(self.proxy.address, set_as_default=False)
+            stack.callback(self.client.close, timeout=2)
+
+    def happen(self, rng):
+        """Do it; returns at once, but for what ends by itself."""
+        if self.event == "scale":
+            self.client.cluster.scale(int(rng.choice([1, 4])))
+        elif self.event == "adapt":
+            self.client.cluster.adapt(minimum=1, maximum=3, interval="200ms")
+        elif self.event == "kill scheduler":
+            self.scheduler.kill()
+        elif self.scheduler is not None:
+            halt(self.scheduler.pid, HALTS[self.event])
+        elif self.event == "close client":
+            self.client.close(timeout=5)
+        elif self.event == "delay":
+            self.proxy.delay(0.1, 3.0)
+        else:
+            happen(self.event, self.fleet, rng, self.nanny)
+
+    def left_behind(self):
+        """Return whether the cluster is free of the fit, as far as it can be asked."""
+        client = self.fleet.client if self.event in ("close client", "delay") else self.client
+        if self.event in ("kill scheduler", "freeze for long"):
+            return []
+        return left_behind(client)
+
+
+def halt(pid, seconds):
+    """Stop a process for some time."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def go_on():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    if seconds < 1e6:
+        threading.Timer(seconds, go_on).start()
+
+
 def happen(event, fleet, rng, nanny):
-    """Do it; returns at once, but for what ends by itself."""
+    """Do what happens to the workers of the fleet."""
     if event in ("kill", "kill two", "kill twice"):
         pids = fleet.pids()
         rng.shuffle(pids)
@@ -153,10 +219,8 @@ def happen(event, fleet, rng, nanny):
         fleet.client.retire_workers([rng.choice(list(fleet.client.nthreads()))])
     if event in ("join", "leave and join"):
         fleet.start(nanny)
-    if event == "stop":
-        pid = rng.choice(fleet.pids())
-        os.kill(pid, signal.SIGSTOP)
-        threading.Timer(3.0, os.kill, [pid, signal.SIGCONT]).start()
+    if event in HALTS:
+        halt(int(rng.choice(fleet.pids())), HALTS[event])
 
 
 @contextmanager
@@ -221,8 +285,14 @@ def left_behind(client):
 def one_run(seed, number, fleet):
     """Return what was drawn and how it went."""
     drawn, rng = draw(seed, number)
-    name, place, client = drawn["name"], drawn["place"], fleet.client
-    fleet.top_up(drawn["nanny"])
+    with ExitStack() as stack:
+        stage = Stage(stack, drawn["event"], fleet, drawn["nanny"])
+        return drawn, *judged(number, drawn, rng, stage)
+
+
+def judged(number, drawn, rng, stage):
+    """Return how a run went, and the seconds that it took."""
+    name, place, client = drawn["name"], drawn["place"], stage.client
     data = made(drawn["container"], name.startswith("svc"))
     if place == "persisted":
         data = client.persist(data)
@@ -238,26 +308,28 @@ def one_run(seed, number, fleet):
         if round_number not in again:
             return
         again.discard(round_number)
-        act = (drawn["event"], fleet, rng, drawn["nanny"])
         if drawn["inside"] or round_number == 0:
-            threading.Timer(0.05 * rng.random(), happen, act).start()
+            threading.Timer(0.05 * rng.random(), stage.happen, [rng]).start()
         else:
-            happen(*act)
+            stage.happen(rng)
 
     pool = ThreadPoolExecutor(1)
     began = time.monotonic()
     try:
-        with watched(before):
+        limit = SHORT_TIMEOUT if drawn["event"] == "freeze for long" else ROUND_TIMEOUT
+        with watched(before), dask.config.set({"dask_dml.round-timeout": limit}):
             if 0 in again:
                 before(0)
-            found = pool.submit(fit, name, data, place, client).result(PATIENCE)
-        verdict = "right" if same(name, found, expected) else "WRONG"
-    except Late:
-        print(f"run {number} hangs: {drawn}", flush=True)
-        faulthandler.dump_traceback()
-        os._exit(3)
+            fitting = pool.submit(fit, name, data, place, client)
+            wait([fitting], PATIENCE)
+        if not fitting.done():
+            print(f"run {number} hangs: {drawn}", flush=True)
+            faulthandler.dump_traceback()
+            os._exit(3)
+        verdict = "right" if same(name, fitting.result(), expected) else "WRONG"
     except (RuntimeError, TimeoutError) as error:
-        clear = any(word in str(error) for word in ("workers", "scheduler", "worker that"))
+        words = ("workers", "scheduler", "worker that", "client was closed")
+        clear = any(word in str(error) for word in words)
         verdict = "clear error" if clear else "UNCLEAR"
         print(number, drawn, type(error).__name__, str(error)[:300], flush=True)
     except Exception as error:
@@ -266,10 +338,10 @@ def one_run(seed, number, fleet):
         traceback.print_exc()
     seconds = time.monotonic() - began
     try:
-        wait_until(lambda: not left_behind(client), 30)
+        wait_until(lambda: not stage.left_behind(), 30)
     except AssertionError:
-        verdict = f"{verdict}, LEFT BEHIND {left_behind(client)[:3]}"
-    return drawn, verdict, seconds
+        verdict = f"{verdict}, LEFT BEHIND {stage.left_behind()[:3]}"
+    return verdict, seconds
 
 
 def main():

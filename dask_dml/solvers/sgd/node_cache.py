@@ -195,7 +195,12 @@ def _narrowed(shard: Shard, ground: Ground) -> Shard:
     if ground.columns is None:
         return shard
     key, blocks = ("columns", ground.token), shard.blocks
-    narrowed = (derived(block, key, partial(_renumbered, block, ground)) for block in blocks)
+    p = len(ground.mean)
+
+    def narrow(block: Block) -> Block:
+        return derived(block, key, partial(_renumbered, block, ground))
+
+    narrowed = (block.changed(narrow, n_features=p) for block in blocks)
     return Shard(shard.number, tuple(narrowed))
 
 

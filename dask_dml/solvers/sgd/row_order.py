@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -43,10 +44,14 @@ def training(shard: Shard, split: Split | None) -> Shard:
     blocks, first = [], 0
     for block in shard.blocks:
         out = held_out_rows(split, shard, first, block.n_rows)
-        weight = np.where(out, 0.0, 1.0 if block.weight is None else block.weight)
-        blocks.append(frozen(block.X, block.y, weight, block.origin))
+        blocks.append(block.changed(partial(_without, out)))
         first += block.n_rows
     return Shard(shard.number, tuple(blocks))
+
+
+def _without(out: np.ndarray, block: Block) -> Block:
+    weight = np.where(out, 0.0, 1.0 if block.weight is None else block.weight)
+    return frozen(block.X, block.y, weight, block.origin)
 
 
 def held_out_rows(split: Split, shard: Shard, first: int, n_rows: int) -> np.ndarray:
