@@ -154,6 +154,11 @@ class Evaluation:
         ]
         return rows.together(pieces, divisions[0], splits)
 
+    def rounds(self) -> Any:
+        """Return the rounds of a search whose fits were one batch."""
+        (batch,) = self._batches.values()
+        return batch.rounds
+
     def close(self) -> None:
         """Let go of the rows."""
         self._stack.close()

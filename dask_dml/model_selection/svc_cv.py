@@ -1,0 +1,279 @@
+"""Linear support vector machines whose C is chosen by cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from dask_dml.estimators.base import LinearEstimator
+from dask_dml.estimators.classifier import LinearClassifierMixin
+from dask_dml.estimators.export import transfer
+from dask_dml.estimators.parameters import (
+    BOOLEAN,
+    COUNT,
+    NONE,
+    POSITIVE,
+    RANDOM_STATE,
+    VERBOSE,
+    Constraint,
+    Interval,
+    Kind,
+    Options,
+)
+from dask_dml.estimators.svc import DistributedLinearSVC
+from dask_dml.model_selection.scoring import Scoring
+
+_SEQUENCE = Kind((Sequence, np.ndarray), "an array-like")
+#: Parameters that are those of `DistributedLinearSVC`.
+_SHARED = (
+    "penalty", "loss", "tol", "fit_intercept", "intercept_scaling", "class_weight", "random_state",
+    "max_iter", "solver", "n_shards", "n_jobs",
+)  # fmt: skip
+_LEARNED = (
+    "coef_", "intercept_", "classes_", "n_iter_", "converged_", "duality_gap_", "solver_",
+    "n_features_in_", "feature_names_in_",
+)  # fmt: skip
+
+
+class DistributedLinearSVCCV(LinearClassifierMixin, LinearEstimator):
+    """Linear support vector machine, its C chosen by cross-validation.
+
+    Fits `DistributedLinearSVC` for every C on every training set; all of these fits share their
+    passes over the data, and one more pass gives the scores.
+
+    Parameters
+    ----------
+    Cs : int or array-like of shape (n_Cs,), default=10
+        Values of C to try; an int is the number of values from 1e-4 to 1e4, evenly on a
+        logarithmic scale, as in `LogisticRegressionCV` of scikit-learn.
+    penalty, loss, tol, fit_intercept, intercept_scaling, class_weight, random_state, max_iter
+        As in `DistributedLinearSVC`.
+    cv : int, cross-validation splitter, iterable of (train, test) or None, default=None
+        None stands for 5.  An int makes folds that keep the shares of the classes, like
+        `sklearn.model_selection.StratifiedKFold`.
+    scoring : str, callable or None, default=None
+        What is compared; None is the accuracy.
+    selection : {"min", "1se"}, default="min"
+        ``"min"``: the best mean score, the least error.  ``"1se"``: the strongest penalty (the
+        smallest C) whose mean score is within one standard error of that.
+    solver : {"auto", "newton", "dual"}, default="auto"
+        As in `DistributedLinearSVC`.
+    n_shards : int, "blocks" or None, default=None
+        As in `DistributedLinearSVC`.
+    verbose : int, default=0
+        Whether to print what was chosen.
+    n_jobs : int or None, default=None
+        Threads for data in memory; None means all cores, and one inside a Dask task.
+
+    Attributes
+    ----------
+    C_ : float
+        The C that was chosen.
+    Cs_ : ndarray of shape (n_Cs,)
+        What was tried, ascending.
+    scores_path_ : ndarray of shape (n_Cs, n_folds)
+        Scores on the rows held out.
+    dual_gaps_ : ndarray of shape (n_Cs, n_folds)
+        Relative duality gaps of the fits, the largest of the classes.
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        Coefficients for that C, from all rows.
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        Intercepts.
+    classes_ : ndarray of shape (n_classes,)
+        The classes.
+    n_iter_ : int
+        Iterations of that fit.
+    converged_ : bool
+        Whether that fit met `tol`.
+    duality_gap_ : float
+        Relative duality gap of that fit.
+    solver_ : str
+        The solver that was used for it.
+    n_rounds_ : int
+        Passes over the data of the whole search.
+    engine_ : {"memory", "cluster", "streaming"}
+        Where the rows were, as of `DistributedLinearSVC`.
+    n_recoveries_ : int
+        Losses of workers that the search survived.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where X had string names.
+
+    See Also
+    --------
+    DistributedLinearSVC, sklearn.linear_model.LogisticRegressionCV
+
+    Notes
+    -----
+    The standard error of ``"1se"`` is that of the mean over the folds (Hastie, Tibshirani and
+    Friedman, *The Elements of Statistical Learning*, 2009, section 7.10).
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from dask_dml import DistributedLinearSVCCV
+    >>> X = da.random.default_rng(0).normal(size=(1000, 5), chunks=(250, 5))
+    >>> model = DistributedLinearSVCCV(Cs=[1e-3, 0.1, 10.0], cv=3).fit(X, X[:, 0] > 0)
+    >>> model.Cs_.shape, model.scores_path_.shape
+    ((3,), (3, 3))
+    """
+
+    _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = {
+        "Cs": (COUNT, _SEQUENCE),
+        "cv": (Interval(Integral, 2), Kind((object,), "a splitter"), NONE),
+        "selection": (Options(("min", "1se")),),
+        "penalty": (Options(("l2", "l1")),),
+        "loss": (Options(("squared_hinge", "hinge")),),
+        "tol": (Interval(Real, 0.0),),
+        "fit_intercept": (BOOLEAN,),
+        "intercept_scaling": (POSITIVE, NONE),
+        "random_state": (RANDOM_STATE,),
+        "max_iter": (COUNT,),
+        "solver": (Options(("auto", "newton", "dual")),),
+        "n_shards": (COUNT, Options(("blocks", None))),
+        "verbose": (VERBOSE,),
+        "n_jobs": (Kind((Integral,), "an int"), NONE),
+    }
+
+    n_iter_: int
+    converged_: bool
+    duality_gap_: float
+    solver_: str
+
+    def __init__(
+        self,
+        *,
+        Cs: int | Any = 10,
+        penalty: Literal["l2", "l1"] = "l2",
+        loss: Literal["squared_hinge", "hinge"] = "squared_hinge",
+        tol: float = 1e-4,
+        fit_intercept: bool = True,
+        intercept_scaling: float | None = 1.0,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        cv: Any = None,
+        scoring: Any = None,
+        selection: Literal["min", "1se"] = "min",
+        random_state: int | np.random.RandomState | None = None,
+        max_iter: int = 1000,
+        solver: Literal["auto", "newton", "dual"] = "auto",
+        n_shards: int | Literal["blocks"] | None = None,
+        verbose: int = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.Cs = Cs
+        self.penalty = penalty
+        self.loss = loss
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
+        self.class_weight = class_weight
+        self.cv = cv
+        self.scoring = scoring
+        self.selection = selection
+        self.random_state = random_state
+        self.max_iter = max_iter
+        self.solver = solver
+        self.n_shards = n_shards
+        self.verbose = verbose
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedLinearSVCCV:
+        """Choose C by cross-validation, and fit all rows with it.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
+                (n_samples, n_features)
+            Training data.
+        y : array-like or Dask collection of shape (n_samples,)
+            Classes.
+        sample_weight : array-like, float or Dask collection of shape (n_samples,), default=None
+            Non-negative weights of the rows, in the fits and in the scores.
+
+        Returns
+        -------
+        self : DistributedLinearSVCCV
+            The fitted estimator; left as it was if an error is raised.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X, y or the weights are invalid, or there are fewer rows of a class
+            than folds.
+        TypeError
+            If a parameter or a column has the wrong type.
+        """
+        self._check_parameters()
+        Cs = self._given_Cs()
+        estimator = DistributedLinearSVC(**{name: getattr(self, name) for name in _SHARED})
+        estimator._check()
+        from dask_dml.model_selection.evaluation import Evaluation, Plan
+
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        plan = Plan(
+            Scoring.of(self.scoring, estimator), self.cv, classifier=True, split={}, fit=weights,
+            score=weights, train=False, error_score="raise", routed=False,
+        )  # fmt: skip
+        with self._unchanged_on_error(), Evaluation(estimator, X, y, plan) as evaluation:
+            trials = evaluation.run([{"C": float(C)} for C in Cs])
+            (name,) = trials[0][0].test
+            self.Cs_ = Cs
+            self.scores_path_ = np.array([[trial.test[name] for trial in row] for row in trials])
+            self.dual_gaps_ = np.array([[m.duality_gap_ for m in row] for row in evaluation.fitted])
+            self.C_ = float(Cs[self._choose(self.scores_path_)])
+            best = evaluation.fit_all({"C": self.C_})
+            for learned in _LEARNED:
+                if hasattr(best, learned):
+                    setattr(self, learned, getattr(best, learned))
+            self._set_rounds(evaluation.rounds())
+            report = self._report(self.verbose)
+            if report is not None:
+                report(f"C {self.C_:.6g}: mean score {self.scores_path_.mean(axis=1).max():.6g}")
+        return self
+
+    def _given_Cs(self) -> np.ndarray:
+        if isinstance(self.Cs, Integral):
+            return np.geomspace(1e-4, 1e4, int(self.Cs))
+        Cs = np.asarray(self.Cs, dtype=np.float64)
+        if Cs.ndim != 1 or not len(Cs) or not np.all(Cs > 0.0) or not np.isfinite(Cs).all():
+            raise ValueError(
+                "The 'Cs' parameter must be an int or a list of positive numbers. Got "
+                f"{self.Cs!r} instead."
+            )
+        return np.sort(Cs)
+
+    def _choose(self, scores: np.ndarray) -> int:
+        means = scores.mean(axis=1)
+        best = int(np.argmax(means))
+        if self.selection == "min" or scores.shape[1] == 1:
+            return best
+        error = scores[best].std(ddof=1) / np.sqrt(scores.shape[1])
+        return int(np.flatnonzero(means >= means[best] - error)[0])
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.svm.LinearSVC` with the C that was chosen.
+
+        Returns
+        -------
+        model : LinearSVC
+            Predicts what this estimator predicts.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has not been fitted.
+        """
+        check_is_fitted(self)
+        chosen = DistributedLinearSVC(**{name: getattr(self, name) for name in _SHARED}, C=self.C_)
+        learned = {name: getattr(self, name) for name in _LEARNED[:4]}
+        return transfer(self, chosen, **learned).to_sklearn()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
