@@ -22,6 +22,7 @@ import numpy as np
 import scipy.linalg
 
 from dask_dml.kernels.rows import jit
+from dask_dml.solvers.gram import Full, Gram, Matrix
 
 #: Rounds of fifty sweeps of coordinate descent before the penalty is taken down by steps.
 _MAX_DESCENTS = 8
@@ -62,7 +63,7 @@ def condition(B: np.ndarray, l2: np.ndarray, harmless: float = 1.0) -> float:
     harmless : float, default=1
         Condition up to which an upper bound will do; it takes a tenth of the eigenvalues' time.
     """
-    matrix = _scaled(B, l2, _scale(B, l2))
+    matrix = Full(B).scaled(_scale(Full(B), l2), l2).array
     factor, failed = scipy.linalg.lapack.dpotrf(matrix, lower=1, clean=0)
     if failed:
         return math.inf
@@ -76,7 +77,7 @@ def condition(B: np.ndarray, l2: np.ndarray, harmless: float = 1.0) -> float:
 
 
 def minimise_quadratic(
-    B: np.ndarray,
+    B: np.ndarray | Gram,
     c: np.ndarray,
     l1: np.ndarray,
     l2: np.ndarray,
@@ -87,7 +88,7 @@ def minimise_quadratic(
 
     Parameters
     ----------
-    B : ndarray of shape (n, n)
+    B : ndarray of shape (n, n) or Gram
         Symmetric, positive semi-definite.
     c : ndarray of shape (n,)
         Linear term.
@@ -104,14 +105,15 @@ def minimise_quadratic(
         The minimiser; one of them where there are several.  The best point found where the
         deadline passed before.
     """
+    matrix = B if isinstance(B, Gram) else Full(B)
     if not np.any(l1):
-        return solve_smooth(B, c, l2)
+        return solve_smooth(matrix.block(np.arange(len(c))), c, l2)
     z = start.astype(np.float64, copy=True)
     tolerance = 1e-13 * max(float(np.abs(c).max(initial=0.0)), float(l1.max()))
-    problem = _Scaled(B, c, l1, l2, deadline)
+    problem = _Scaled(matrix, c, l1, l2, deadline)
     support: np.ndarray | None = None
     for _ in range(_MAX_DESCENTS):
-        violation = _descend(B, c, l1, l2, z, 50, tolerance)
+        violation = matrix.sweep(c, l1, l2, z, 50, tolerance)
         nonzero = z != 0.0
         if violation <= tolerance or (support is not None and np.array_equal(nonzero, support)):
             done = problem.finish(z, _FINISH_BUDGET)
@@ -122,11 +124,11 @@ def minimise_quadratic(
             return z
         support = nonzero
     problem.follow_path()
-    return min(z, problem.solution(), key=lambda at: _value(B, c, l1, l2, at))
+    return min(z, problem.solution(), key=lambda at: _value(matrix, c, l1, l2, at))
 
 
-def _value(B: np.ndarray, c: np.ndarray, l1: np.ndarray, l2: np.ndarray, z: np.ndarray) -> float:
-    return float(z @ (0.5 * (B @ z) - c) + l1 @ np.abs(z) + 0.5 * (l2 @ z**2))
+def _value(B: Matrix, c: np.ndarray, l1: np.ndarray, l2: np.ndarray, z: np.ndarray) -> float:
+    return float(z @ (0.5 * B.dot(z) - c) + l1 @ np.abs(z) + 0.5 * (l2 @ z**2))
 
 
 def solve_smooth(
@@ -138,8 +140,8 @@ def solve_smooth(
     to rounding, the shortest solution in scaled coordinates.
     """
     pivot = 1e-7 if tiny is None else tiny**0.5
-    scale = _scale(B, l2)
-    matrix = _scaled(B, l2, scale)
+    scale = _scale(Full(B), l2)
+    matrix = Full(B).scaled(scale, l2).array
     right = (c.T * scale).T
     try:
         factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
@@ -169,15 +171,9 @@ def _shortest(matrix: np.ndarray, right: np.ndarray, tiny: float | None) -> np.n
     return Q @ scipy.linalg.solve_triangular(R, z, trans=1)
 
 
-def _scale(B: np.ndarray, l2: np.ndarray) -> np.ndarray:
-    diagonal = np.diagonal(B) + l2
-    return 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
-
-
-def _scaled(B: np.ndarray, l2: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    matrix = B * scale * scale[:, None]
-    matrix[np.diag_indices_from(matrix)] += l2 * scale**2
-    return matrix
+def _scale(B: Matrix, l2: np.ndarray) -> np.ndarray:
+    diagonal = B.diagonal() + l2
+    return np.asarray(1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0)))
 
 
 class _Scaled:
@@ -189,14 +185,13 @@ class _Scaled:
     """
 
     def __init__(
-        self, B: np.ndarray, c: np.ndarray, l1: np.ndarray, l2: np.ndarray, deadline: float
+        self, B: Matrix, c: np.ndarray, l1: np.ndarray, l2: np.ndarray, deadline: float
     ) -> None:
         self.scale = _scale(B, l2)
-        self.matrix = _scaled(B, l2, self.scale)
-        self.magnitude = np.abs(self.matrix)
+        self.matrix = B.scaled(self.scale, l2)
         self.c = c * self.scale
         self.l1 = l1 * self.scale
-        self.alive = np.diagonal(self.matrix) > 0.0
+        self.alive = self.matrix.diagonal() > 0.0
         self.deadline = deadline
         self.z = np.zeros_like(self.c)
         self.sign = np.zeros_like(self.c)
@@ -220,7 +215,7 @@ class _Scaled:
         penalised = (self.l1 > 0.0) & self.alive
         # Free coordinates first: what they explain is not the penalised ones' to explain.
         self._descend(np.where(self.l1 > 0.0, np.inf, 0.0), budget, 0.0)
-        slope = np.abs(self.matrix @ self.z - self.c)[penalised]
+        slope = np.abs(self.matrix.dot(self.z) - self.c)[penalised]
         factor = float((slope / self.l1[penalised]).max(initial=1.0))
         while factor > 1.0:
             factor = max(1.0, _PATH_FACTOR * factor)
@@ -239,8 +234,8 @@ class _Scaled:
         idle, flat, least, lowest = 0, 0, np.inf, np.inf
         while True:
             chosen = np.flatnonzero(((self.sign != 0.0) | (l1 == 0.0)) & self.alive)
-            smooth = self.matrix @ self.z - self.c
-            rounding = _ROUNDING * (self.magnitude @ np.abs(self.z) + np.abs(self.c))
+            smooth = self.matrix.dot(self.z) - self.c
+            rounding = _ROUNDING * (self.matrix.size(self.z) + np.abs(self.c))
             allowed = np.maximum(rounding, allowance * np.where(np.isfinite(l1), l1, 0.0))
             signed = np.where(self.sign != 0.0, l1, 0.0) * self.sign
             slope = (smooth + signed)[chosen]
@@ -272,7 +267,7 @@ class _Scaled:
 
     def _move(self, chosen: np.ndarray, slope: np.ndarray, l1: np.ndarray) -> int:
         """Step towards the minimiser on a support; return how many coefficients left it."""
-        matrix = self.matrix[np.ix_(chosen, chosen)]
+        matrix = self.matrix.block(chosen)
         damped, proximal = matrix.copy(), _PROXIMAL
         while True:
             damped[np.diag_indices_from(damped)] += proximal
@@ -337,45 +332,3 @@ def _follow(
         for i in range(n):
             change[i] -= matrix[gone, i] * part
     return n_left
-
-
-@jit
-def _descend(
-    B: np.ndarray,
-    c: np.ndarray,
-    l1: np.ndarray,
-    l2: np.ndarray,
-    z: np.ndarray,
-    n_sweeps: int,
-    tolerance: float,
-) -> float:
-    """Run sweeps of coordinate descent on ``z``; return the violation of the last full one."""
-    n = z.shape[0]
-    slope = -c.copy()
-    for j in range(n):
-        if z[j] != 0.0:
-            for i in range(n):
-                slope[i] += B[j, i] * z[j]
-    violation = np.inf
-    for sweep in range(n_sweeps):
-        full = sweep % 5 == 0
-        worst = 0.0
-        for j in range(n):
-            if not full and z[j] == 0.0:
-                continue
-            bend = B[j, j] + l2[j]
-            if bend <= 0.0:
-                continue
-            pull = B[j, j] * z[j] - slope[j]
-            new = np.sign(pull) * max(abs(pull) - l1[j], 0.0) / bend
-            step = new - z[j]
-            if step != 0.0:
-                worst = max(worst, abs(step) * bend)
-                z[j] = new
-                for i in range(n):
-                    slope[i] += B[j, i] * step
-        if full:
-            violation = worst
-            if worst <= tolerance:
-                break
-    return violation

@@ -17,6 +17,7 @@ from dask_dml.passes import evaluate as passes
 from dask_dml.passes.partials import Statistics
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Limits, Outcome
+from dask_dml.solvers.gram import Gram
 from dask_dml.solvers.quadratic import condition, minimise_quadratic, solve_smooth, symmetric
 
 #: Condition number of the scaled, penalised second moments above which a refining pass pays.
@@ -25,6 +26,8 @@ REFINE_ABOVE = 1e6
 FACTORISE_ABOVE = 1e11
 #: Share of the largest eigenvalue below which a start for other losses ignores a direction.
 _HARDLY = 1e-10
+#: How many times as many columns as rows there are where rows are few.
+FEW = 2
 #: Rounding of a residual relative to the terms that it is the sum of.
 _ROUNDING = 1e-14
 
@@ -139,7 +142,7 @@ def from_moments(
 def _minimise(
     objective: Objective,
     number: int,
-    B: np.ndarray,
+    B: np.ndarray | Gram,
     c: np.ndarray,
     start: np.ndarray,
     limits: Limits,
@@ -231,10 +234,11 @@ def _from_factor(objective: Objective, number: int, factor: np.ndarray, limits: 
     R = factor[:, :p] / np.sqrt(frame.weight)
     z = factor[:, p + problem.column] / np.sqrt(frame.weight)
     if problem.penalty.l1 > 0.0:
-        B = R.T @ R
+        B = Gram(R.T) if FEW * len(R) <= p else R.T @ R
         coef = np.zeros(p)
         for _ in range(3):  # the residual, not the products, has the digits
-            linear = B @ coef + R.T @ (z - R @ coef)
+            known = B.dot(coef) if isinstance(B, Gram) else B @ coef
+            linear = known + R.T @ (z - R @ coef)
             coef = _minimise(objective, number, B, linear, coef, limits)
     else:
         U, values, Vt = row_space(R, frame.n_rows)

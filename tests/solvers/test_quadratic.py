@@ -8,6 +8,7 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dask_dml.solvers.gram import Gram
 from dask_dml.solvers.quadratic import condition, minimise_quadratic, solve_smooth, symmetric
 
 
@@ -166,3 +167,26 @@ def test_the_condition_of_a_singular_matrix_is_infinite():
     rows = np.random.default_rng(0).standard_normal((5, 8))
     assert condition(rows.T @ rows, np.zeros(8)) > 1e13
     assert condition(rows.T @ rows, np.full(8, 1.0)) < 1e3
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**16),
+    l1=st.sampled_from([1e-8, 1e-4, 1e-1]),
+    l2=st.sampled_from([0.0, 1e-6, 1.0]),
+)
+def test_a_few_rows_stand_for_their_second_moments(seed, l1, l2):
+    rng = np.random.default_rng(seed)
+    R = rng.standard_normal((6, 25)) * np.logspace(0, 2, 25)
+    c = R.T @ rng.standard_normal(6)
+    weights, ridge, start = np.full(25, l1), np.full(25, l2), np.zeros(25)
+    z = minimise_quadratic(Gram(R.T), c, weights, ridge, start)
+    other = minimise_quadratic(R.T @ R, c, weights, ridge, start)
+
+    def value(at):
+        return 0.5 * np.sum((R @ at) ** 2) - c @ at + l1 * np.abs(at).sum() + 0.5 * l2 * at @ at
+
+    floor = 0.5 * np.sum(np.linalg.lstsq(R.T, c)[0] ** 2)
+    assert value(z) <= value(other) + 1e-12 * floor
+    slope = R.T @ (R @ z) - c + l2 * z
+    assert np.all(np.abs(slope) <= l1 + 1e-9 * np.abs(c).max())
