@@ -374,7 +374,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
             intercept=intercept,
         )
 
-    def _method(self, n_rows: float, chunks: Any) -> Method:  # noqa: ARG002 - as of classifiers
+    def _method(self, n_rows: float, chunks: Any) -> Method:
         from dask_dml.objective.losses import make_loss
         from dask_dml.objective.penalties import make_penalty
         from dask_dml.solvers.choose import choose_solver
@@ -382,7 +382,9 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
 
         loss = make_loss(self.loss, self.epsilon, self.quantile)
         penalty = make_penalty(self.penalty, self.alpha, self.l1_ratio)
-        chosen = choose_solver(self.solver, loss, penalty, chunks.n_features, chunks.n_outputs)
+        chosen = choose_solver(
+            self.solver, loss, penalty, chunks.n_features, chunks.n_outputs, n_rows
+        )
         smooth, kinked = USUAL_PASSES[chosen]
         low, high = kinked if loss.bounded_slope and loss.width == 0.0 else smooth
         return Method(

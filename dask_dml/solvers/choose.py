@@ -112,9 +112,16 @@ class Solution:
 
 
 def choose_solver(
-    solver: str, loss: Loss, penalty: ElasticNet, n_features: int, n_outputs: int
+    solver: str,
+    loss: Loss,
+    penalty: ElasticNet,
+    n_features: int,
+    n_outputs: int,
+    n_rows: float = np.inf,
 ) -> str:
     """Return the solver that ``"auto"`` stands for; check that a named one fits.
+
+    Where the number of rows is not known it is taken for large.
 
     Raises
     ------
@@ -123,7 +130,8 @@ def choose_solver(
     """
     affordable = n_features <= MAX_STATISTICS
     if solver == "auto":
-        if affordable and loss.quadratic:
+        few = penalty.l1 > 0.0 and statistics.few_rows(n_rows, n_features)
+        if loss.quadratic and (affordable or few):
             return "statistics"
         if affordable and n_outputs * n_features**2 <= MAX_HESSIAN:
             return "newton"
@@ -155,7 +163,10 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         If the weights sum to zero, X holds NaN or infinity, the solver does not fit the problem,
         or gradient descent diverged.
     """
-    solver = choose_solver(task.solver, task.loss, task.penalty, task.n_features, task.n_outputs)
+    n_rows = sum(rounds.shard_rows)
+    solver = choose_solver(
+        task.solver, task.loss, task.penalty, task.n_features, task.n_outputs, n_rows
+    )
     units = _units(rounds) if task.uniform else None
     first = _moments(rounds, solver, task, units)
     if not first.weight > 0.0:
@@ -168,7 +179,6 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     frame = Frame.of(first, centred=task.fit_intercept and solver != "gd")
     following: list[str] = []
     if task.solver == "auto" and columns is None:  # matrices are of all columns
-        n_rows = sum(rounds.shard_rows)
         following = successors(solver, task.loss, task.penalty, n_rows, whole.n_features)
 
     def raw(model: Model) -> Model:
@@ -179,7 +189,7 @@ def solve(rounds: Rounds, task: Task) -> Solution:
         known, further = first, replace(task, limits=limits)
         if before is not None:
             further = _from(further, frame, before)
-            if _needs_products(solver, task):
+            if _needs_products(solver, task, n_rows):
                 known = _moments(rounds, solver, task, units)
         objective = _objective(rounds, further, frame, units, columns, solver)
         return _run(solver, further, objective, known)
@@ -190,7 +200,7 @@ def solve(rounds: Rounds, task: Task) -> Solution:
 
 
 def _moments(rounds: Rounds, solver: str, task: Task, units: np.ndarray | None) -> Moments:
-    products = _needs_products(solver, task)
+    products = _needs_products(solver, task, sum(rounds.shard_rows))
     return rounds.map_reduce(passes.statistics if products else passes.moments, units)
 
 
@@ -224,10 +234,12 @@ def _objective(
 def _run(solver: str, task: Task, objective: Objective, first: Moments) -> list[Outcome]:
     rounds = objective.rounds
     if solver == "statistics":
-        assert isinstance(first, Statistics)
-        quadratic = statistics.Quadratic.of(first, centred=task.fit_intercept)
-        starts = np.zeros((task.n_outputs, task.n_features)) if task.coef is None else task.coef
-        outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits)
+        if isinstance(first, Statistics):
+            quadratic = statistics.Quadratic.of(first, centred=task.fit_intercept)
+            starts = np.zeros((task.n_outputs, task.n_features)) if task.coef is None else task.coef
+            outcomes = statistics.solve(rounds, quadratic, objective, starts, task.limits)
+        else:
+            outcomes = statistics.solve_few_rows(rounds, objective, task.limits)
         if task.limits.observer is not None:
             task.limits.observer.tell(_solved(rounds.n_rounds, outcomes))
         if task.limits.report is not None:
@@ -266,8 +278,11 @@ def _has_multipliers(solver: str, loss: Loss) -> bool:
     return solver == "newton" and loss.bounded_slope and loss.width == 0.0
 
 
-def _needs_products(solver: str, task: Task) -> bool:
-    if solver in ("statistics", "newton"):
+def _needs_products(solver: str, task: Task, n_rows: int) -> bool:
+    if solver == "statistics":
+        few = statistics.few_rows(n_rows, task.n_features)
+        return task.n_features <= MAX_STATISTICS or not few
+    if solver == "newton":
         return True
     return solver == "gd" and task.learning_rate == "auto" and task.n_features <= MAX_STATISTICS
 

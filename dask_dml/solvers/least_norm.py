@@ -12,11 +12,10 @@ from dask_dml.passes.partials import Moments, Statistics
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Limits, Outcome
 from dask_dml.solvers.quadratic import condition
-from dask_dml.solvers.statistics import FACTORISE_ABOVE, Quadratic, row_space
+from dask_dml.solvers.statistics import FACTORISE_ABOVE, MAX_ENTRIES, Quadratic, row_space
 
-#: Columns up to which the triangular factor of X is formed for it, and the rows times columns up
-#: to which it is beyond.
-MAX_COLUMNS, MAX_ENTRIES = 2000, 2**22
+#: Columns up to which the triangular factor of X is formed for it, whatever the number of rows.
+MAX_COLUMNS = 2000
 
 
 def shortest(

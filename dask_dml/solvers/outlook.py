@@ -19,6 +19,8 @@ def reason(solver: str, chosen: str, n_features: int) -> str:
     if solver != "auto":
         return "as you have set it"
     few = f"squares of {n_features:,} columns are affordable (up to {MAX_STATISTICS:,})"
+    if n_features > MAX_STATISTICS:
+        few = "rows are so few that they travel in place of squares of columns"
     many = f"squares of {n_features:,} columns cost more than the passes that they save"
     return {
         "statistics": f"squared error depends on second moments only, and {few}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ MAX_RESCUE_COLUMNS = 4000
 MAX_RESCUE_WORK = 2e11
 #: Shares of ``max_iter`` that the first solver has: by gradients, and by Newton's method.
 GRADIENT_SHARE, NEWTON_SHARE = 0.9, 0.8
+#: Share of ``max_time`` that it has.
+TIME_SHARE = 0.6
 
 
 def successors(
@@ -42,7 +45,12 @@ def successors(
 def share(solver: str, limits: Limits) -> Limits:
     """Return the limits of a solver that has a successor."""
     part = NEWTON_SHARE if solver == "newton" else GRADIENT_SHARE
-    return replace(limits, max_iter=max(int(part * limits.max_iter), 1))
+    now = time.monotonic()
+    return replace(
+        limits,
+        max_iter=max(int(part * limits.max_iter), 1),
+        deadline=now + TIME_SHARE * (limits.deadline - now),
+    )
 
 
 def hand_over(

@@ -26,8 +26,9 @@ REFINE_ABOVE = 1e6
 FACTORISE_ABOVE = 1e11
 #: Share of the largest eigenvalue below which a start for other losses ignores a direction.
 _HARDLY = 1e-10
-#: How many times as many columns as rows there are where rows are few.
-FEW = 2
+#: How many times as many columns as rows there are where rows are few, and the entries of X up
+#: to which they may travel.
+FEW, MAX_ENTRIES = 2, 2**22
 #: Rounding of a residual relative to the terms that it is the sum of.
 _ROUNDING = 1e-14
 
@@ -113,6 +114,18 @@ def solve(
         _better(objective, number, answers[number], final[number], limits.tol)
         for number in sorted(final)
     ]
+
+
+def few_rows(n_rows: float, n_features: int) -> bool:
+    """Return whether rows are so few that they may travel in place of their second moments."""
+    return FEW * n_rows <= n_features and n_rows * n_features <= MAX_ENTRIES
+
+
+def solve_few_rows(rounds: Rounds, objective: Objective, limits: Limits) -> list[Outcome]:
+    """Do as `solve` without second moments, for few rows of any number of columns."""
+    factor = _factorise(rounds, objective)
+    numbers = range(len(objective.problems))
+    return [_from_factor(objective, number, factor, limits) for number in numbers]
 
 
 def from_moments(

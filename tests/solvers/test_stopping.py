@@ -138,10 +138,11 @@ def test_many_columns_reach_ridge():
     np.testing.assert_allclose(model.coef_, ridge.coef_, atol=1e-3 * np.abs(ridge.coef_).max())
 
 
-def test_many_columns_reach_lasso():
+@pytest.mark.parametrize(("solver", "taken"), [("auto", "statistics"), ("accelerated",) * 2])
+def test_many_columns_reach_lasso(solver, taken):
     X, y = wide()
-    model = DistributedGDRegressor(penalty="l1", alpha=5e-3).fit(X, y)
-    assert model.solver_ == "accelerated"
+    model = DistributedGDRegressor(penalty="l1", alpha=5e-3, solver=solver).fit(X, y)
+    assert model.solver_ == taken
     lasso = Lasso(alpha=5e-3, tol=1e-10, max_iter=10**6).fit(X, y)
     params = {"penalty": "l1", "alpha": 5e-3}
     best = reference.objective(X, y, lasso.coef_, lasso.intercept_, **params)

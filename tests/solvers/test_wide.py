@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
+import pytest
 import scipy.sparse as sp
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import ElasticNet, Ridge
 
 from dask_dml import DistributedGDRegressor
 
@@ -29,3 +31,32 @@ def test_columns_that_never_occur_change_nothing():
     model = DistributedGDRegressor(solver="lbfgs", tol=1e-12).fit(wide, y)
     np.testing.assert_allclose(model.coef_[:300], alone.coef_, rtol=1e-6, atol=1e-8)
     assert not model.coef_[300:].any()
+
+
+@pytest.mark.parametrize("engine", ["memory", "dask"])
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
+def test_lasso_on_few_rows_of_many_columns_is_exact(engine, sparse, l1_ratio):
+    rng = np.random.default_rng(2)
+    X = rng.standard_normal((40, 2500)) * (rng.uniform(size=(40, 2500)) < 0.3)
+    Y = X[:, :2] @ rng.standard_normal((2, 2)) + 0.1 * rng.standard_normal((40, 2)) + 5.0
+    weight = 10.0 ** rng.uniform(-2, 2, 40)
+    rows = sp.csr_array(X) if sparse else X
+    data = rows, Y, weight
+    if engine == "dask":
+        rows = da.from_array(X, chunks=(15, -1)).map_blocks(sp.csr_array if sparse else np.asarray)
+        data = rows, da.from_array(Y, chunks=(15, -1)), da.from_array(weight, chunks=15)
+    alpha = 1e-4
+    model = DistributedGDRegressor(
+        penalty="elasticnet", alpha=alpha, l1_ratio=l1_ratio, tol=1e-9
+    ).fit(*data)
+    assert (model.solver_, model.converged_) == ("statistics", True)
+    exact = ElasticNet(alpha, l1_ratio=l1_ratio, tol=1e-10, max_iter=1_000_000).fit(X, Y, weight)
+
+    def objective(coef, intercept):
+        squares = (Y - X @ coef.T - intercept) ** 2
+        penalty = l1_ratio * np.abs(coef).sum() + 0.5 * (1.0 - l1_ratio) * (coef**2).sum()
+        return 0.5 * (weight @ squares).sum() / weight.sum() + alpha * penalty
+
+    best = objective(exact.coef_, exact.intercept_)
+    assert objective(model.coef_, model.intercept_) <= best * (1.0 + 1e-9)
