@@ -26,17 +26,19 @@ from dask_dml.solvers.margin_newton import (
     MAX_COLUMNS,
     SvmNewtonStep,
 )
-from dask_dml.solvers.margin_sample import fetch_sample, sample_share, worse_than_zero
+from dask_dml.solvers.margin_sample import (
+    FIRST_WIDTH,
+    Begin,
+    sample_share,
+    sample_start,
+    worse_than_zero,
+)
 from dask_dml.solvers.margin_task import Solution, Task, problems
 from dask_dml.solvers.margin_turns import Run, Start, Turns, take_turns, watched
 from dask_dml.solvers.progress import with_model
 
-#: First width of the rounded kink: at coefficients of zero every row lies at its edge.
-FIRST_WIDTH = 2.0
 #: First width where the coefficients of an earlier fit are a good guess.
 WARM_WIDTH = 0.1
-#: First width after a sample, relative to the distance that its optimum is from that of all rows.
-START_WIDTH = 0.4
 #: Visits of its own rows by every node for a start, and the first width after it.
 LOCAL_EPOCHS, LOCAL_WIDTH = 5, 1.0
 #: Rounds of consensus that may be left by its own pace: about what an interior point takes.
@@ -114,8 +116,10 @@ def _bears_free_intercept(task: Task) -> bool:
 
 def _all_travel(task: Task) -> bool:
     """Return whether all rows may travel to the driver, as few rows of many columns do."""
-    n_rows, n_problems = int(task.rows.sum()), len(problems(task))
-    return rows_to_merge((n_rows,), task.n_features, task.entries, n_problems) >= n_rows
+    n_rows, n_problems = float(task.rows.sum()), len(problems(task))
+    if not n_rows > 0.0:  # or not known
+        return False
+    return rows_to_merge((int(n_rows),), task.n_features, task.entries, n_problems) >= n_rows
 
 
 def _is_for_dual(task: Task) -> bool:
@@ -354,7 +358,12 @@ def _solve_newton(
     )
     begin = _start(rounds, task, batch, columns) if start is None else _from(start)
     n_rows, n_dense = sum(rounds.shard_rows), int(DENSE_COLUMNS / np.sqrt(len(batch)))
-    new = partial(SvmNewtonStep, squares=columns.squares, deadline=task.limits.deadline)
+    new = partial(
+        SvmNewtonStep,
+        squares=columns.squares,
+        deadline=task.limits.deadline,
+        travels=_all_travel(task),
+    )
     steps: list[Any] = [
         new(problem, w, float(b), width, task.limits.tol, n_rows, n_dense=n_dense, inside=inside)
         for problem, w, b, width in zip(batch, *begin, strict=True)
@@ -388,17 +397,13 @@ def _solve_newton(
     )
 
 
-#: Where the problems begin: coefficients, intercepts, and widths of the rounded kink.
-_Start = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _from(start: Start) -> _Start:
+def _from(start: Start) -> Begin:
     """Return where the other solver has stopped: the closer, the narrower the window."""
     width = np.clip(np.sqrt(start.gap), LEAST_WIDTH, FIRST_WIDTH)
     return start.coef, start.intercept, width
 
 
-def _start(rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns) -> _Start:
+def _start(rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns) -> Begin:
     if task.coef is not None and task.intercept is not None:
         return task.coef, task.intercept, np.full(len(batch), WARM_WIDTH)
     if task.n_features > MAX_COLUMNS and not task.l1:
@@ -414,32 +419,6 @@ def _start(rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Colu
     n_rows = sum(rounds.shard_rows)
     share = sample_share(n_rows, task.n_features, task.entries / n_rows)
     if share > 0.0 and task.n_features <= MAX_COLUMNS:
-        return _sample_start(rounds, task, batch, columns, share)
+        return sample_start(rounds, task, batch, columns, share)
     zero = np.zeros((len(batch), task.n_features)), np.zeros(len(batch))
     return *zero, np.full(len(batch), FIRST_WIDTH)
-
-
-def _sample_start(
-    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns, share: float
-) -> _Start:
-    """Return the solution of a sample, in which every row counts for several."""
-    blocks = fetch_sample(rounds, share, task.seed)
-    n_rows = sum(block.n_rows for block in blocks)
-    # Closer to the sample's optimum than it is to that of all rows is of no use.
-    noise = (task.n_features + 1) / n_rows
-    tol = max(0.1 * noise, task.limits.tol)
-    factor = sum(rounds.shard_rows) / n_rows
-    smaller = [replace(p, cost=(factor * p.cost[0], factor * p.cost[1])) for p in batch]
-    with task.open_local(blocks) as local:
-        objective: Any = MarginObjective(local, smaller, columns.used)
-        new = partial(SvmNewtonStep, deadline=task.limits.deadline)
-        zero = np.zeros(task.n_features)
-        steps: list[Any] = [new(p, zero, 0.0, FIRST_WIDTH, tol, n_rows) for p in smaller]
-        limits = replace(task.limits, tol=tol, report=None, observer=None, max_iter=50)
-        outcomes = minimise(objective, steps, limits)
-    width = min(max(START_WIDTH * np.sqrt(noise), 1e-3), FIRST_WIDTH)
-    return (
-        np.array([outcome.coef for outcome in outcomes]),
-        np.array([outcome.intercept for outcome in outcomes]),
-        np.full(len(batch), width),
-    )

@@ -15,7 +15,7 @@ is a by-product; only where the whole step is a bad one does a second pass follo
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from dask_dml.objective.margins import (
 )
 from dask_dml.passes.products import WindowRows
 from dask_dml.solvers.base import Continuation
+from dask_dml.solvers.margin_descent import descend
 from dask_dml.solvers.margin_interior import falls_slowly, interior_point
 from dask_dml.solvers.margin_search import search
 from dask_dml.solvers.margin_systems import (
@@ -36,7 +37,9 @@ from dask_dml.solvers.margin_systems import (
     Preconditioner,
     check_start,
     hessian_of,
+    intercept_curvature,
     predicted_gain,
+    product_query,
     ridge_of,
     secant,
     slope_of,
@@ -67,6 +70,8 @@ MAX_ROWS, MERGED_ROWS = 3000, 6000
 MAX_PRODUCTS = 100
 #: Columns for which the preconditioner is exact, of all problems together.
 DENSE_COLUMNS = 300
+#: Gap after coordinate descent at which the classes are all but separated.
+SEPARATED = 1.0
 #: Share of the squared residual that conjugate gradients may leave.
 FORCING = 0.05
 
@@ -102,6 +107,8 @@ class SvmNewtonStep:
         `time.monotonic` value after which no further system of an L1 penalty is solved.
     inside : bool, default=False
         Whether to begin with the interior-point method, where columns are few enough.
+    travels : bool, default=False
+        Whether all rows may travel to the driver.
     """
 
     def __init__(
@@ -117,8 +124,9 @@ class SvmNewtonStep:
         looks: bool = True,
         deadline: float = np.inf,
         inside: bool = False,
+        travels: bool = False,
     ) -> None:
-        self._inside = inside
+        self._inside, self._travels = inside, travels
         self._squares = np.zeros(len(coef)) if squares is None else squares
         self.n_rows, self.n_columns = n_rows, len(coef)
         self.problem = problem
@@ -171,10 +179,12 @@ class SvmNewtonStep:
         )
         check_start(e)
         if self.problem.l1 and self._wide:
+            if self._travels and not np.any(coef):
+                e = yield from self._descend(e)
             self._columns = working_set(e.query.coef, e.gradient, MAX_COLUMNS)
             e = yield MarginQuery(
-                coef,
-                intercept,
+                e.query.coef,
+                e.query.intercept,
                 self._width,
                 hessian=True,
                 stride=self._stride(e),
@@ -204,6 +214,17 @@ class SvmNewtonStep:
             if self._n_failed > 1:
                 self.current, self.stalled = e, True
                 yield self.query
+
+    def _descend(self, e: MarginEvaluation) -> Generator[_Asked, Any, MarginEvaluation]:
+        """Solve for the coefficients on the driver, column by column."""
+        rows = yield product_query(e, self.n_iter, "rows")
+        z = descend(self.problem, rows, 0.5 * self.tol, self._deadline)
+        self.current = e = yield MarginQuery(z[:-1], float(z[-1]), self._width)
+        self.n_iter += 1
+        # Models of very many columns, or of rows that are all but separated, take minutes to solve.
+        many = np.count_nonzero(z) > MAX_COLUMNS
+        self.stalled = bool(many or e.relative_gap > SEPARATED)
+        return e
 
     def _is_degenerate(self, e: MarginEvaluation) -> bool:
         """Return whether a model with an L1 penalty is singular, and not quickly solved."""
@@ -301,7 +322,7 @@ class SvmNewtonStep:
             return self._proximal_direction(e)
         most = MERGED_ROWS if self._hard else MAX_ROWS
         if self._wide and e.n_bent <= most:
-            return self._direction_by_rows(e, (yield self._product(e, "rows")))
+            return self._direction_by_rows(e, (yield product_query(e, self.n_iter, "rows")))
         if self._wide:
             return (yield from self._conjugate_gradients(e))
         return self._newton_direction(e)
@@ -316,7 +337,7 @@ class SvmNewtonStep:
             z = np.append(e.query.coef, e.query.intercept)
             slope -= (narrower - 1.0) * (hessian_of(e)[-1, :-1] - H @ z)
         if self.problem.free:
-            H[p, p] = max(H[p, p], self._intercept_bend(e))
+            H[p, p] = max(H[p, p], intercept_curvature(self.problem, e))
         self._learn_metric(e, H)
         H *= narrower
         if self._damping > 0.0 and self._metric is not None:
@@ -328,11 +349,6 @@ class SvmNewtonStep:
     def _learn_metric(self, e: MarginEvaluation, H: np.ndarray) -> None:
         if not self.problem.squared and e.n_bent >= 3 * len(H):
             self._metric = H.copy()
-
-    def _intercept_bend(self, e: MarginEvaluation) -> float:
-        # A free intercept with no row in the window would not be held by anything.
-        usual = e.alpha_sum / max(sum(e.counts), 1.0)
-        return max(e.bend, 1e-2 * usual) if self.problem.free else e.bend
 
     def _proximal_direction(self, e: MarginEvaluation) -> np.ndarray:
         p = len(e.query.coef)
@@ -346,7 +362,7 @@ class SvmNewtonStep:
         if self.problem.scaling == 0.0:
             H, l1, at = H[:-1, :-1], l1[:-1], at[:-1]
         elif self.problem.free:
-            H[-1, -1] = max(H[-1, -1], self._intercept_bend(e))
+            H[-1, -1] = max(H[-1, -1], intercept_curvature(self.problem, e))
         z = np.append(e.query.coef, e.query.intercept)
         linear = H @ z[at] - slope[at]
         move = np.zeros(p + 1)
@@ -357,7 +373,7 @@ class SvmNewtonStep:
     def _direction_by_rows(self, e: MarginEvaluation, rows: WindowRows) -> np.ndarray:
         ridge = ridge_of(self.problem, len(e.query.coef))
         if self.problem.free:
-            ridge[-1] = 1e-6 * self._intercept_bend(e)
+            ridge[-1] = 1e-6 * intercept_curvature(self.problem, e)
         intercept = 0.0 if self.problem.scaling == 0.0 else 1.0
         ridge += self._damping * self._like_all_rows(e, ridge)
         return step_by_rows(slope_of(self.problem, e), ridge, rows, self._narrower(e), intercept)
@@ -370,11 +386,11 @@ class SvmNewtonStep:
         narrower = self._narrower(e)
         slope, ridge = slope_of(self.problem, e), ridge_of(self.problem, len(e.query.coef))
         if narrower > 1.0:
-            pull = yield self._product(e, "pull")
+            pull = yield product_query(e, self.n_iter, "pull")
             slope -= (narrower - 1.0) * np.append(pull.vector, pull.intercept)
         block = narrower * hessian_of(e)[:-1, :-1]
         if self.problem.free:
-            block[-1, -1] = max(block[-1, -1], narrower * self._intercept_bend(e))
+            block[-1, -1] = max(block[-1, -1], narrower * intercept_curvature(self.problem, e))
         diagonal = self._like_all_rows(e, ridge)
         if self._damping > 0.0 and not self.problem.squared:
             ridge = ridge + self._damping * diagonal
@@ -386,25 +402,13 @@ class SvmNewtonStep:
         enough = 0.4 * self.tol * abs(e.objective)
         system = ConjugateGradients(-slope, precondition, FORCING, enough, MAX_PRODUCTS)
         while system.vector is not None:
-            told = yield self._product(e, "product", system.vector)
+            told = yield product_query(e, self.n_iter, "product", system.vector)
             image = narrower * np.append(told.vector, told.intercept).astype(np.float64)
             if self.problem.scaling == 0.0:
                 image[-1] = 0.0
             system.tell(image + ridge * system.vector)
         self._hard = self._hard or system.left <= 0
         return system.solution
-
-    def _product(
-        self,
-        e: MarginEvaluation,
-        kind: Literal["product", "pull", "rows"],
-        vector: np.ndarray | None = None,
-    ) -> ProductQuery:
-        q = e.query
-        if vector is None:
-            return ProductQuery(q.coef, q.intercept, q.width, self.n_iter, kind)
-        move, last = vector[:-1], float(vector[-1])
-        return ProductQuery(q.coef, q.intercept, q.width, self.n_iter, kind, move, last)
 
     def _narrower(self, e: MarginEvaluation) -> float:
         """Return by how much the window has been narrowed since the evaluation.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,24 @@ from dask_dml.blocks import Block, Matrix, Shard, concatenate, frozen
 from dask_dml.objective.margin_evaluation import MarginObjective
 from dask_dml.objective.margins import MarginProblem, MarginQuery
 from dask_dml.rounds.base import Rounds
+from dask_dml.solvers.base import minimise
+from dask_dml.solvers.margin_columns import Columns
+from dask_dml.solvers.margin_newton import SvmNewtonStep
+from dask_dml.solvers.margin_task import Task
 
 #: Rows below which a pass over all of them is as cheap as one over a sample.
 MIN_ROWS = 50_000
 #: Share of the rows that makes the sample, and rows for each column that it has at least.
 SHARE, ROWS_PER_COLUMN = 0.015, 30
+#: First width of the rounded kink: at coefficients of zero every row lies at its edge.
+FIRST_WIDTH = 2.0
+#: First width after a sample, relative to the distance that its optimum is from that of all rows.
+START_WIDTH = 0.4
 #: Largest share, and largest number of entries, of a sample that is worth fetching.
 MAX_SHARE, MAX_ENTRIES = 0.2, 8_000_000
+
+#: Where the problems begin: coefficients, intercepts, and widths of the rounded kink.
+Begin = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -99,3 +111,29 @@ def worse_than_zero(
     worse = [n for n in range(len(batch)) if not there[n] < nowhere[n]]
     coef[worse], intercept[worse] = 0.0, 0.0
     return worse
+
+
+def sample_start(
+    rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns, share: float
+) -> Begin:
+    """Return the solution of a sample, in which every row counts for several."""
+    blocks = fetch_sample(rounds, share, task.seed)
+    n_rows = sum(block.n_rows for block in blocks)
+    # Closer to the sample's optimum than it is to that of all rows is of no use.
+    noise = (task.n_features + 1) / n_rows
+    tol = max(0.1 * noise, task.limits.tol)
+    factor = sum(rounds.shard_rows) / n_rows
+    smaller = [replace(p, cost=(factor * p.cost[0], factor * p.cost[1])) for p in batch]
+    with task.open_local(blocks) as local:
+        objective: Any = MarginObjective(local, smaller, columns.used)
+        new = partial(SvmNewtonStep, deadline=task.limits.deadline)
+        zero = np.zeros(task.n_features)
+        steps: list[Any] = [new(p, zero, 0.0, FIRST_WIDTH, tol, n_rows) for p in smaller]
+        limits = replace(task.limits, tol=tol, report=None, observer=None, max_iter=50)
+        outcomes = minimise(objective, steps, limits)
+    width = min(max(START_WIDTH * np.sqrt(noise), 1e-3), FIRST_WIDTH)
+    return (
+        np.array([outcome.coef for outcome in outcomes]),
+        np.array([outcome.intercept for outcome in outcomes]),
+        np.full(len(batch), width),
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import scipy.linalg
 
 from dask_dml.blocks import Matrix
-from dask_dml.objective.margins import MarginEvaluation, MarginProblem
+from dask_dml.objective.margins import MarginEvaluation, MarginProblem, ProductQuery
 from dask_dml.passes.products import WindowRows
 from dask_dml.solvers.quadratic import symmetric
 
@@ -321,3 +322,23 @@ def predicted_gain(problem: MarginProblem, e: MarginEvaluation, move: np.ndarray
         after = problem.penalty_value(coef + move[:-1], intercept + float(move[-1]))
         first += after - problem.penalty_value(coef, intercept)
     return -0.5 * first
+
+
+def intercept_curvature(problem: MarginProblem, e: MarginEvaluation) -> float:
+    """Return the curvature along the intercept: no row in the window need hold a free one."""
+    usual = e.alpha_sum / max(sum(e.counts), 1.0)
+    return max(e.bend, 1e-2 * usual) if problem.free else e.bend
+
+
+def product_query(
+    e: MarginEvaluation,
+    point: int,
+    kind: Literal["product", "pull", "rows"],
+    vector: np.ndarray | None = None,
+) -> ProductQuery:
+    """Return the query of a product with the Hessian at a point, known by its number."""
+    q = e.query
+    if vector is None:
+        return ProductQuery(q.coef, q.intercept, q.width, point, kind)
+    move, last = vector[:-1], float(vector[-1])
+    return ProductQuery(q.coef, q.intercept, q.width, point, kind, move, last)
