@@ -36,7 +36,12 @@ from dask_dml.objective.losses import LOSSES
 
 
 class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
-    """Linear regression by gradients (or second moments) summed over the nodes of a cluster.
+    """Linear regression fitted to its optimum by sums over the nodes of a cluster.
+
+    Despite its name this estimator does not descend by default.  Gradient descent takes hundreds of
+    passes over the data.  ``solver="auto"`` reaches the same optimum in far fewer: in one pass that
+    collects second moments for squared error, and by Newton's method for the other losses.
+    ``solver="gd"`` is distributed gradient descent to the letter.
 
     Minimises over coefficients ``w`` and an unpenalised intercept ``b``::
 
