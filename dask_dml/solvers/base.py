@@ -180,6 +180,22 @@ def _tell(n_rounds: int, steps: Sequence[Step], observer: Observer | None) -> No
     )
 
 
+def solved(n_rounds: int, outcomes: Sequence[Outcome]) -> Progress:
+    """Return the progress of a fit that was solved at once."""
+
+    def model() -> tuple[np.ndarray, np.ndarray]:
+        return np.array([o.coef for o in outcomes]), np.array([o.intercept for o in outcomes])
+
+    return Progress(
+        n_rounds=n_rounds,
+        n_iter=max(outcome.n_iter for outcome in outcomes),
+        objective=float(sum(outcome.objective for outcome in outcomes)),
+        relative_gap=float(max(outcome.relative_gap for outcome in outcomes)),
+        optimality=float(max(outcome.optimality for outcome in outcomes)),
+        model=model,
+    )
+
+
 def _met(step: Step, penalty: ElasticNet, tol: float) -> bool:
     evaluation = step.current
     if evaluation.relative_gap <= tol:

@@ -15,13 +15,13 @@ from dask_dml.passes.partials import Moments, Statistics
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers import statistics
 from dask_dml.solvers.accelerated import AcceleratedStep
-from dask_dml.solvers.base import Limits, Outcome, Scaling, Step, minimise, progress
+from dask_dml.solvers.base import Limits, Outcome, Scaling, Step, minimise, progress, solved
 from dask_dml.solvers.gd import GDStep
 from dask_dml.solvers.lbfgs import LBFGSStep
 from dask_dml.solvers.least_norm import shortest
 from dask_dml.solvers.newton import NewtonStep
 from dask_dml.solvers.portfolio import hand_over, successors
-from dask_dml.solvers.progress import Model, Progress, with_model
+from dask_dml.solvers.progress import Model, with_model
 
 #: Columns up to which second moments are gathered: beyond, n_features**2 of work per row costs
 #: more than the passes that it saves.
@@ -241,7 +241,7 @@ def _run(solver: str, task: Task, objective: Objective, first: Moments) -> list[
         else:
             outcomes = statistics.solve_few_rows(rounds, objective, task.limits)
         if task.limits.observer is not None:
-            task.limits.observer.tell(_solved(rounds.n_rounds, outcomes))
+            task.limits.observer.tell(solved(rounds.n_rounds, outcomes))
         if task.limits.report is not None:
             task.limits.report(
                 progress(
@@ -431,22 +431,6 @@ def _largest_eigenvalue(
         if value <= before * 1.01:
             break
     return 1.1 * value  # power iteration comes from below
-
-
-def _solved(n_rounds: int, outcomes: Sequence[Outcome]) -> Progress:
-    """Return the progress of a fit that was solved at once."""
-
-    def model() -> Model:
-        return np.array([o.coef for o in outcomes]), np.array([o.intercept for o in outcomes])
-
-    return Progress(
-        n_rounds=n_rounds,
-        n_iter=max(outcome.n_iter for outcome in outcomes),
-        objective=float(sum(outcome.objective for outcome in outcomes)),
-        relative_gap=float(max(outcome.relative_gap for outcome in outcomes)),
-        optimality=float(max(outcome.optimality for outcome in outcomes)),
-        model=model,
-    )
 
 
 def _raw_model(
