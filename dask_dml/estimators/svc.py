@@ -405,6 +405,9 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         from dask_dml.solvers.margin_choose import choose_solver as choose
 
         free = self.intercept_scaling is None
+        entries = n_rows * chunks.n_features
+        if not chunks.lazy:
+            entries = float(sum(getattr(X, "nnz", np.size(X)) for X in chunks.X))
         asked: Any = SimpleNamespace(
             solver=self.solver,
             l1=self.penalty == "l1",
@@ -412,6 +415,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
             scaling=np.inf if free and self.fit_intercept else 1.0,
             rows=np.array([n_rows]),
             n_features=chunks.n_features,
+            entries=entries,
         )
         chosen = choose(asked)
         low, high = USUAL_PASSES[chosen, self.loss]

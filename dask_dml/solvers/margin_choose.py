@@ -116,7 +116,8 @@ def _bears_free_intercept(task: Task) -> bool:
 
 def _all_travel(task: Task) -> bool:
     """Return whether all rows may travel to the driver, as few rows of many columns do."""
-    n_rows, n_problems = float(task.rows.sum()), len(problems(task))
+    n_rows, n_classes = float(task.rows.sum()), len(task.rows)
+    n_problems = n_classes if n_classes > 2 else 1
     if not n_rows > 0.0:  # or not known
         return False
     return rows_to_merge((int(n_rows),), task.n_features, task.entries, n_problems) >= n_rows
