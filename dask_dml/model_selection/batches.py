@@ -8,10 +8,13 @@ one batch (`dask_dml.solvers.shared_rounds`), and their scores come from one mor
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from numbers import Real
 from typing import Any
 
 import joblib
@@ -35,6 +38,11 @@ from dask_dml.solvers.shared_rounds import Fit, SharedRounds
 
 #: Estimators whose fits share passes.
 TOGETHER = (DistributedGDRegressor, DistributedSGDRegressor, DistributedLinearSVC)
+
+#: Entries of X from which a pass takes long enough for fits to wait for better starts.
+CHAIN_ENTRIES = 2e6
+#: What a fit starts from.
+_STARTS = ("coef_", "intercept_", "classes_")
 
 MakeFolds = Callable[[int, Any, Any], tuple[list[Division], list[Split]]]
 
@@ -94,6 +102,23 @@ def group_key(estimator: Any, parameters: Mapping[str, Any]) -> str:
             if key != name and not key.startswith(f"{name}__")
         }
     return str(joblib.hash((before, type(last).__name__, last.n_shards, last.n_jobs)))
+
+
+def _strength(estimator: Any) -> str:
+    """Return the name of the parameter that says how strong the penalty is."""
+    return "C" if isinstance(estimator, DistributedLinearSVC) else "alpha"
+
+
+def _weakness(estimator: Any) -> float:
+    value = getattr(estimator, _strength(estimator))
+    if not isinstance(value, Real):  # the fit says what is wrong
+        return math.inf
+    return float(value) if isinstance(estimator, DistributedLinearSVC) else -float(value)
+
+
+def _may_start_anywhere(estimator: Any) -> bool:
+    """Whether the result does not depend on the start, but for what is left within `tol`."""
+    return type(estimator) is not DistributedSGDRegressor and estimator.solver != "gd"
 
 
 class Batch:
@@ -161,20 +186,60 @@ class Batch:
 
     def fit(self, estimators: Sequence[tuple[Any, Fold | None]]) -> list[Exception | None]:
         """Fit every estimator on its rows; return what went wrong."""
+        chains = self._chains(estimators)
         fits = [
-            Fit(fold, functools.partial(self._fit, estimator)) for estimator, fold in estimators
+            Fit(estimators[chain[0]][1], partial(self._fit, [estimators[n][0] for n in chain]))
+            for chain in chains
         ]
-        results = self.shared.run(fits)
-        for result in results:
-            if result is not None and not isinstance(result, Exception):
-                raise result
-        return results
+        errors: list[Exception | None] = [None] * len(estimators)
+        for chain, results in zip(chains, self.shared.run(fits), strict=True):
+            if isinstance(results, BaseException):
+                raise results
+            for number, error in zip(chain, results, strict=True):
+                errors[number] = error
+        return errors
 
-    def _fit(self, estimator: Any, rounds: Any) -> None:
-        vars(estimator).update(self.learned)
-        estimator._check()
-        deadline = estimator._deadline(estimator.max_time)
-        estimator._fit_rounds(rounds, self.chunks, deadline, labels=self.labels)
+    def _chains(self, estimators: Sequence[tuple[Any, Fold | None]]) -> list[list[int]]:
+        """Return which fits go one after the other, from the strongest penalty to the weakest.
+
+        Each begins where the one before has ended, and so needs half as many passes of its own.
+        Where a pass reads the data anew, or takes no longer than a round, all fits go at once: the
+        slowest counts.
+        """
+        n_entries = sum(self.rounds.shard_rows) * self.chunks.n_features
+        chained = self.rounds.engine != "streaming" and n_entries >= CHAIN_ENTRIES
+        chains: dict[Any, list[int]] = {}
+        for number, (estimator, fold) in enumerate(estimators):
+            key: Any = number
+            if chained and _may_start_anywhere(estimator):
+                parameters = estimator.get_params(deep=False)
+                parameters.pop(_strength(estimator))
+                key = joblib.hash((type(estimator).__name__, parameters, fold))
+            chains.setdefault(key, []).append(number)
+        for chain in chains.values():
+            chain.sort(key=lambda number: _weakness(estimators[number][0]))
+        return list(chains.values())
+
+    def _fit(self, estimators: Sequence[Any], rounds: Any) -> list[Exception | None]:
+        errors: list[Exception | None] = []
+        before: dict[str, Any] = {}
+        for number, estimator in enumerate(estimators):
+            if number:
+                rounds.begin_anew()
+            given = estimator.warm_start
+            try:
+                estimator._check()
+                vars(estimator).update({**self.learned, **before})
+                estimator.warm_start = bool(before)
+                deadline = estimator._deadline(estimator.max_time)
+                estimator._fit_rounds(rounds, self.chunks, deadline, labels=self.labels)
+                errors.append(None)
+                before = {name: value for name, value in vars(estimator).items() if name in _STARTS}
+            except Exception as error:
+                errors.append(error)
+            finally:
+                estimator.warm_start = given
+        return errors
 
     def fold(self, number: int | None, *, train: bool) -> Fold | None:
         """Return the training or the test rows of a split; None for all rows."""

@@ -44,7 +44,8 @@ class Fit(NamedTuple):
     fold : Fold or None
         The rows that it sees; None for all.
     run : callable
-        ``run(rounds)`` makes its rounds and returns a result.
+        ``run(rounds)`` makes its rounds and returns a result.  Of several fits, one after the other
+        on the same rows, each but the first begins with ``rounds.begin_anew()``.
     """
 
     fold: Fold | None
@@ -73,8 +74,8 @@ class SharedRounds:
         self.divided = divided
         self._rows: PartRows | None = None
         self._known: dict[tuple[Any, int], PartSums] = {}
-        self._number = count()
-        self._ended: list[int] = []
+        self.numbers = count()
+        self.ended: list[int] = []
         self._told = False
         self.stopped: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.turns = threading.Semaphore(n_threads)
@@ -103,7 +104,7 @@ class SharedRounds:
 
     def _run(self, fits: Sequence[Fit]) -> list[Any]:
         members = [
-            _Member(self, next(self._number), fit.fold, self.rows_of(fit.fold)) for fit in fits
+            _Member(self, next(self.numbers), fit.fold, self.rows_of(fit.fold)) for fit in fits
         ]
         threads = [
             threading.Thread(
@@ -124,7 +125,7 @@ class SharedRounds:
             for thread in threads:
                 if thread.ident is not None:
                     thread.join()
-            self._ended.extend(member.number for member in members)
+            self.ended.extend(member.number for member in members)
         return [member.result for member in members]
 
     def _serve(self, members: Sequence[_Member]) -> None:
@@ -157,7 +158,7 @@ class SharedRounds:
         """
         self._begin()
         requests = {
-            next(self._number): Request(function, broadcast, fold, alone=True)
+            next(self.numbers): Request(function, broadcast, fold, alone=True)
             for fold, function, broadcast in asked
         }
         answers = self._repeated(lambda: self._round(requests), lambda _: None)
@@ -217,7 +218,7 @@ class SharedRounds:
                 sent[number] = request
         found: dict[int, Any] = {}
         if sent:
-            ended, self._ended = tuple(self._ended), []
+            ended, self.ended = tuple(self.ended), []
             told = Requests(sent, None if self._told else self.divided, ended)
             total: Answers = self.rounds.update(answer, told)
             self._told = True
@@ -291,6 +292,12 @@ class _Member:
             raise lost
         self._stateful = True
         return self._ask(Request(function, broadcast, self.fold, True))
+
+    def begin_anew(self) -> None:
+        """Let the next fit of this thread find nothing of what nodes keep for the last one."""
+        self._shared.ended.append(self.number)
+        self.number = next(self._shared.numbers)
+        self._stateful, self._lost = False, None
 
     def _ask(self, request: Request) -> Any:
         self.request = request

@@ -30,6 +30,7 @@ from sklearn.svm import LinearSVC
 
 from dask_dml import DistributedGDRegressor, DistributedLinearSVC, DistributedSGDRegressor
 from dask_dml.model_selection import DistributedGridSearchCV, DistributedRandomizedSearchCV
+from dask_dml.model_selection.batches import run_batch
 from dask_dml.preprocessing import DistributedStandardScaler
 
 RNG = np.random.default_rng(8)
@@ -296,3 +297,60 @@ def test_overlapping_splits():
     theirs = GridSearchCV(DistributedGDRegressor("huber", tol=1e-9), {"alpha": ALPHAS}, cv=cv)
     ours = DistributedGridSearchCV(theirs.estimator, {"alpha": ALPHAS}, cv=cv)
     assert_same(ours.fit(X, Y), theirs.fit(X, Y))
+
+
+@pytest.mark.parametrize("model", [DistributedGDRegressor("huber"), DistributedLinearSVC()])
+def test_data_that_is_read_anew_takes_the_passes_of_the_slowest_fit(model, monkeypatch):
+    monkeypatch.setattr("dask_dml.rounds.choose.LOCAL_SHARE", 0.0)
+    y = Y if model.__class__ is DistributedGDRegressor else (Y > -4).astype(float)
+    name = "alpha" if y is Y else "C"
+    lazy = lazily(X, "array"), lazily(y, "array")
+    search = DistributedGridSearchCV(model, {name: ALPHAS}, cv=3, refit=False).fit(*lazy)
+    passes = []
+    monkeypatch.setattr(
+        "dask_dml.model_selection.evaluation.run_batch",
+        lambda batch, *args: counted(batch, passes, args),
+    )
+    clone(search).fit(*lazy)
+    slowest = max(clone(model).set_params(**{name: a}).fit(*lazy).n_rounds_ for a in ALPHAS)
+    # The rows of chunks, those of classes, the parts, and the scores, which may look for classes.
+    assert passes[0] <= slowest + 6
+    expected = GridSearchCV(model, {name: ALPHAS}, cv=3, refit=False).fit(X, y)
+    means = (one.cv_results_["mean_test_score"] for one in (search, expected))
+    np.testing.assert_allclose(*means, rtol=1e-4)
+
+
+def counted(batch, passes, args):
+    assert batch.rounds.engine == "streaming"
+    found = run_batch(batch, *args)
+    passes.append(batch.rounds.n_rounds)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "grid", "y"),
+    [
+        (DistributedGDRegressor("huber", penalty="l1", tol=1e-9), {"alpha": ALPHAS}, Y),
+        (
+            DistributedLinearSVC(loss="hinge", tol=1e-9),
+            {"C": [0.1, 0.01], "class_weight": [None, "balanced"]},
+            LABELS,
+        ),
+    ],
+    ids=["huber", "hinge"],
+)
+def test_fits_that_begin_where_others_have_ended(model, grid, y, monkeypatch):
+    expected = DistributedGridSearchCV(model, grid, cv=3).fit(X, y)
+    monkeypatch.setattr("dask_dml.model_selection.batches.CHAIN_ENTRIES", 0)
+    found = clone(expected).fit(X, y)
+    assert_same(found, expected)
+    assert not found.best_estimator_.warm_start
+
+
+def test_a_fit_that_fails_does_not_stop_those_after_it(monkeypatch):
+    monkeypatch.setattr("dask_dml.model_selection.batches.CHAIN_ENTRIES", 0)
+    grid = {"alpha": [1.0, -1.0, 0.1, 0.01]}
+    with pytest.warns(FitFailedWarning, match="3 fits failed out of a total of 12"):
+        search = DistributedGridSearchCV(DistributedGDRegressor("huber"), grid, cv=3).fit(X, Y)
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True, False, False]
+    assert not search.best_estimator_.warm_start
