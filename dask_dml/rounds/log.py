@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -54,4 +55,6 @@ def readable(nbytes: float) -> str:
     """Return a number of bytes in words."""
     from dask.utils import format_bytes
 
+    if math.isinf(nbytes):  # memory that nobody limits
+        return "any number of bytes"
     return str(format_bytes(int(nbytes)))
