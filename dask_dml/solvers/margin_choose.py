@@ -48,6 +48,8 @@ LEAST_WIDTH, AT_MARGIN = 1e-3, 1e-6
 #: The hinge begins with the dual solver where X has no more entries than this, or no more rows for
 #: each column.
 DUAL_ENTRIES, DUAL_ROWS = 2e5, 10
+#: Columns up to which the systems of Newton's method cost next to nothing.
+FEW_COLUMNS = 100
 #: Up to so many entries Newton's method begins, whose last step is exact.
 TINY_ENTRIES = 1e3
 
@@ -132,8 +134,8 @@ def _is_for_dual(task: Task) -> bool:
     if n_rows * n_columns <= TINY_ENTRIES:
         return False
     if task.squared or np.isinf(task.scaling):
-        # Systems of the rows are smaller then.
-        return n_rows <= n_columns and _all_travel(task)
+        # Systems of the rows are smaller then, which few columns do not notice.
+        return n_rows <= n_columns > FEW_COLUMNS and _all_travel(task)
     few = n_rows <= max(DUAL_ENTRIES / n_columns, DUAL_ROWS * n_columns)
     return few or n_columns > MAX_COLUMNS
 
