@@ -601,7 +601,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         name, why, low = "averaging", "plain steps, of which the nodes' models are averaged", 1
         if self._corrected:
             name, why, low = "svrg", "local steps corrected by the global gradient", 4
-        return Method(name, why, (low, min(100, self.max_iter)))
+        return Method(name, why, (low, min(100, self.max_iter) + 5))
 
     def _ignored(self) -> dict[str, str]:
         if self.learning_rate == "auto":
