@@ -162,9 +162,9 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     methods: second moments merged after Chan, Golub and LeVeque (1983); TSQR after Demmel et al.
     (2012) where the moments lose too many digits; proximal Newton after Lee, Sun and Saunders
     (2014); L-BFGS after Liu and Nocedal (1989); FISTA (Beck and Teboulle, 2009) with adaptive
-    restart (O'Donoghue and Candes, 2015); smoothing of kinks after Madsen and Nielsen (1993),
-    with multipliers after Rockafellar (1976); quantile regression after Koenker and Bassett
-    (1978).
+    restart (O'Donoghue and Candes, 2015); smoothing of kinks after Madsen and Nielsen (1993);
+    the interior-point method after Mehrotra (1992); quantile regression after Koenker and
+    Bassett (1978).
 
     Examples
     --------

@@ -16,7 +16,6 @@ from dask_dml.kernels.rows import (
     inline,
     jit,
     loss_sums,
-    shifted_loss_sums,
     weight_of_row,
 )
 
@@ -90,7 +89,7 @@ def _add_rows(data, indices, indptr, begin, slope, total):
 @jit
 def gradient(
     data, indices, indptr, y, column, target_mean, weight, unit, coef, intercept, parameters,
-    gradient, sums, bends, multipliers, duals,
+    gradient, sums, bends,
 ):  # fmt: skip
     """Add loss sums and ``sum_i u_i x_i`` of several problems in one pass.
 
@@ -98,7 +97,6 @@ def gradient(
     problems side by side in memory.  ``intercept`` belongs to X as it is and the target minus
     its mean.
     ``bends`` (n_problems, n_rows) receives the weighted curvatures unless empty.
-    ``multipliers`` and ``duals`` of the same shape are those of `rows.shifted_loss_sums`, or empty.
     """
     n, n_problems = indptr.shape[0] - 1, coef.shape[1]
     group = 256
@@ -114,14 +112,7 @@ def gradient(
         _subtract_predictions(data, indices, indptr, begin, coef, intercept, residual)
         for c in range(n_problems):
             bend = bends[c, begin : begin + size] if bends.shape[0] > 0 else none
-            if multipliers.shape[0] > 0:
-                end = begin + size
-                shifted_loss_sums(
-                    residual[c], s[:size], unit, parameters[c], multipliers[c, begin:end],
-                    sums[c], duals[c, begin:end], slope[c], bend,
-                )  # fmt: skip
-            else:
-                loss_sums(residual[c], s[:size], unit, parameters[c], sums[c], slope[c], bend)
+            loss_sums(residual[c], s[:size], unit, parameters[c], sums[c], slope[c], bend)
         _add_rows(data, indices, indptr, begin, slope, gradient)
 
 

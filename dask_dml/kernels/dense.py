@@ -7,12 +7,13 @@ column at offset 1e9 keeps its digits.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from dask_dml.kernels.blas import add_products
 from dask_dml.kernels.rows import (
     MARGIN,
-    NO_MULTIPLIERS,
     SCALE,
     WIDTH,
     exact,
@@ -90,6 +91,17 @@ def _centre_tile(X, start, mean, tile):
             tile[i, j] = X[start + i, j] - mean[j]
 
 
+def centred_tiles(X: np.ndarray, mean: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the rows less their means, tile by tile, in an array that is used again."""
+    n, p = X.shape
+    step = tile_rows(p)
+    buffer = np.empty((min(step, n), p))
+    for start in range(0, n, step):
+        tile = buffer[: min(step, n - start)]
+        _centre_tile(X, start, mean, tile)
+        yield slice(start, start + len(tile)), tile
+
+
 @jit
 def _active_rows(tile, curvature, active):
     """Copy the tile's rows of positive curvature, scaled by its root; return their number."""
@@ -104,10 +116,7 @@ def _active_rows(tile, curvature, active):
     return n_active
 
 
-def gradient_tiles(
-    block, weight, unit, point, gradient, sums, hessian=None,
-    multipliers=NO_MULTIPLIERS, duals=NO_MULTIPLIERS,
-):  # fmt: skip
+def gradient_tiles(block, weight, unit, point, gradient, sums, hessian=None):
     """Add loss sums, gradients and, if asked, Hessians of several problems, tile by tile.
 
     Parameters
@@ -127,18 +136,13 @@ def gradient_tiles(
     hessian : ndarray of shape (n_problems, n_features + 1, n_features + 1), optional
         Added to (lower triangle in C order): curvature-weighted products of the rows
         ``(x - mean, 1)``.
-    multipliers, duals : ndarray of shape (n_problems, n_rows), optional
-        What moves smoothed losses, and where the slopes go; see `rows.shifted_loss_sums`.
     """
     X, n_problems = block.X, len(point.coef)
     n, p = X.shape
-    step = tile_rows(p)
-    buffer = np.empty((min(step, n), p))
-    active = np.empty((min(step, n) if hessian is not None else 0, p + 1))
+    active = np.empty((min(tile_rows(p), n) if hessian is not None else 0, p + 1))
     bend = np.empty(0)
-    for start in range(0, n, step):
-        tile = buffer[: min(step, n - start)]
-        _centre_tile(X, start, point.mean, tile)
+    for at, tile in centred_tiles(X, point.mean):
+        start = at.start
         F = point.coef @ tile.T
         F += point.intercept[:, None]
         if hessian is not None:
@@ -146,13 +150,38 @@ def gradient_tiles(
         for c in range(n_problems):
             slopes_of_tile(
                 F, block.y, start, weight, unit, point.column, point.target_mean, c,
-                point.parameters, sums, bend, multipliers, duals,
+                point.parameters, sums, bend,
             )  # fmt: skip
             if hessian is not None:
                 rows = active[: _active_rows(tile, bend, active)]
                 if len(rows):
                     add_products(rows, hessian[c])
         gradient += F @ tile
+
+
+@jit
+def _weighted_rows(X, start, mean, weight, rows):
+    """Write ``(x - mean, 1)`` times the root of the weight; return the number of such rows."""
+    n = 0
+    for i in range(weight.shape[0]):
+        if weight[i] > 0.0:
+            root = np.sqrt(weight[i])
+            for j in range(mean.shape[0]):
+                rows[n, j] = root * (X[start + i, j] - mean[j])
+            rows[n, mean.shape[0]] = root
+            n += 1
+    return n
+
+
+def hessian(X: np.ndarray, mean: np.ndarray, bend: np.ndarray, total: np.ndarray) -> None:
+    """Add ``sum_i bend_i (x_i - mean, 1)(x_i - mean, 1)'`` to the lower triangle of ``total``."""
+    n, p = X.shape
+    step = tile_rows(p)
+    buffer = np.empty((min(step, n), p + 1))
+    for start in range(0, n, step):
+        rows = buffer[: _weighted_rows(X, start, mean, bend[start : start + step], buffer)]
+        if len(rows):
+            add_products(rows, total)
 
 
 @jit

@@ -38,9 +38,6 @@ N_PARAMETERS = 7
 VALUE, TARGET_VALUE, SLACK, DUAL, DUAL_ABS, DUAL_SQUARE, DUAL_EXCESS, RESIDUAL, CURVATURE = range(9)
 N_SUMS = 9
 
-#: Stands for "no multipliers"; of the type of those that are, so that kernels compile once.
-NO_MULTIPLIERS = np.empty((0, 0))
-
 #: Stands for "every row weighs one"; kernels take arrays only, so that they compile once.
 NO_WEIGHT = np.empty(0)
 NO_WEIGHT.flags.writeable = False
@@ -151,68 +148,6 @@ def loss_sums(r, weight, unit, parameters, sums, u, curvature):
             u[i] = unit * weight[i] * slope_of_row(r[i], margin, width, scale)
 
 
-@jit
-def shifted_loss_sums(r, weight, unit, parameters, multiplier, sums, dual, u, curvature):
-    """Do as `loss_sums` for a smoothed loss that multipliers move along the residuals.
-
-    The loss is ``phi'(r + t m) - t m**2 / 2`` with the smoothed ``phi'`` of proximal parameter
-    ``t``, by which its width exceeds that of the loss proper over the slope.  It is below the
-    loss for any ``m``, and meets it at the optimum for the optimal ``m`` (the method of
-    multipliers).
-
-    Parameters
-    ----------
-    multiplier : ndarray of shape (n_rows,)
-        ``m``; slopes of the loss.
-    dual : ndarray of shape (n_rows,)
-        Receives the slopes, which are the next multipliers.
-    r, weight, unit, parameters, sums, u, curvature
-        As for `loss_sums`.
-    """
-    margin, width, scale = parameters[MARGIN], parameters[WIDTH], parameters[SCALE]
-    target_width, target_slope = parameters[TARGET_WIDTH], parameters[TARGET_SLOPE]
-    target_scale, target_inverse = parameters[TARGET_SCALE], parameters[TARGET_INVERSE]
-    t = (width - target_width) / target_slope
-    value = target_value = slack = total = dual_abs = dual_square = dual_excess = 0.0
-    residual = inside = 0.0
-    for i in range(r.shape[0]):
-        s = unit * weight[i]
-        ri, mi = r[i], multiplier[i]
-        v = ri + t * mi
-        excess = max(abs(v) - margin, 0.0)
-        short = min(excess, width)
-        slope = np.copysign(scale * short, v)
-        own = max(abs(ri) - margin, 0.0)
-        beyond = target_slope * (own - 0.5 * target_width)
-        within = 0.5 * target_scale * own * own
-        target = beyond if own > target_width else within
-        product = slope * ri - margin * abs(slope)
-        value += s * (scale * short * (excess - 0.5 * short) - 0.5 * t * mi * mi)
-        target_value += s * target
-        slack += s * (target + 0.5 * target_inverse * slope * slope - product)
-        total += s * slope
-        dual_abs += s * abs(slope)
-        dual_square += s * slope * slope
-        dual_excess += s * product
-        residual += s * ri
-        bent = (abs(v) >= margin) & (excess <= width)
-        inside += s if bent else 0.0
-        dual[i] = slope
-        if u.shape[0] > 0:
-            u[i] = s * slope
-        if curvature.shape[0] > 0:
-            curvature[i] = scale * s if bent else 0.0
-    sums[VALUE] += value
-    sums[TARGET_VALUE] += target_value
-    sums[SLACK] += slack
-    sums[DUAL] += total
-    sums[DUAL_ABS] += dual_abs
-    sums[DUAL_SQUARE] += dual_square
-    sums[DUAL_EXCESS] += dual_excess
-    sums[RESIDUAL] += residual
-    sums[CURVATURE] += scale * inside
-
-
 @inline
 def group_weights(weight, start, out):
     """Copy the weights of some rows; an empty array stands for ones, which ``out`` holds."""
@@ -233,24 +168,12 @@ def group_targets(y, start, column, mean, out):
 
 
 @jit
-def slopes_of_tile(
-    F, y, start, weight, unit, column, target_mean, c, parameters, sums, bend, multipliers, duals
-):
-    """Replace predictions ``F[c]`` by weighted slopes and add problem ``c``'s loss sums.
-
-    ``multipliers`` and ``duals`` (n_problems, n_rows) are those of `shifted_loss_sums`, or empty.
-    """
+def slopes_of_tile(F, y, start, weight, unit, column, target_mean, c, parameters, sums, bend):
+    """Replace predictions ``F[c]`` by weighted slopes and add problem ``c``'s loss sums."""
     targets = np.empty(F.shape[1])
     group_targets(y, start, column[c], target_mean[c], targets)
     for i in range(F.shape[1]):
         F[c, i] = targets[i] - F[c, i]
     s = np.ones(F.shape[1])
     group_weights(weight, start, s)
-    if multipliers.shape[0] > 0:
-        end = start + F.shape[1]
-        shifted_loss_sums(
-            F[c], s, unit, parameters[c], multipliers[c, start:end], sums[c],
-            duals[c, start:end], F[c], bend,
-        )  # fmt: skip
-    else:
-        loss_sums(F[c], s, unit, parameters[c], sums[c], F[c], bend)
+    loss_sums(F[c], s, unit, parameters[c], sums[c], F[c], bend)

@@ -31,7 +31,7 @@ from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.rounding import not_negative
 from dask_dml.passes import evaluate as passes
 from dask_dml.passes.partials import LossSums, Moments
-from dask_dml.rounds.base import Rounds, regaining
+from dask_dml.rounds.base import Rounds
 
 #: A column counts as offset where its mean exceeds its spread by this factor: the sums that are
 #: corrected for the mean afterwards lose about as many digits as this number has.
@@ -58,15 +58,12 @@ class Query:
         Smoothing width; that of the loss itself where it is larger.
     hessian : bool, default=False
         Whether the Hessian is wanted, too.
-    advance : bool, default=False
-        Whether the slopes at the last point become the multipliers, where there are any.
     """
 
     coef: np.ndarray
     intercept: float
     width: float = 0.0
     hessian: bool = False
-    advance: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,8 +218,6 @@ class Objective:
         Factor on the weights of each shard (``aggregation="uniform"``).
     columns : ndarray of shape (n_occurring,) or None
         The columns of X that the frame and all coefficients are about; None for all.
-    multipliers : bool, default=False
-        Whether rows keep multipliers, which move the smoothed losses to where they meet the loss.
     """
 
     def __init__(
@@ -234,10 +229,8 @@ class Objective:
         fit_intercept: bool,
         units: np.ndarray | None = None,
         columns: np.ndarray | None = None,
-        multipliers: bool = False,
     ) -> None:
         self.columns = columns
-        self.multipliers = multipliers
         self.rounds = rounds
         self.problems = tuple(problems)
         self.frame = frame
@@ -248,12 +241,15 @@ class Objective:
 
     def evaluate(self, queries: dict[int, Query]) -> dict[int, Evaluation]:
         """Answer the queries of several problems, by problem number, in one round."""
+        return self.answers(queries, self.rounds.map_reduce(passes.loss_sums, self.point(queries)))
+
+    def point(self, queries: dict[int, Query]) -> passes.Point:
+        """Return what nodes have to be told of the queries."""
         numbers = sorted(queries)
         chosen = [self.problems[number] for number in numbers]
         asked = [queries[number] for number in numbers]
         column = np.array([problem.column for problem in chosen], dtype=np.intp)
-        hessian = any(query.hessian for query in asked)
-        point = passes.Point(
+        return passes.Point(
             coef=np.array([query.coef for query in asked]),
             intercept=np.array([query.intercept for query in asked]),
             parameters=np.array(
@@ -264,19 +260,18 @@ class Objective:
             target_mean=self.frame.target_mean[column],
             offset=self.frame.offset,
             units=self.units,
-            hessian=hessian,
+            hessian=any(query.hessian for query in asked),
             columns=self.columns,
-            numbers=tuple(numbers),
-            advance=tuple(query.advance for query in asked),
         )
-        total = self._sums(point)
-        answers = {}
-        for position, number in enumerate(numbers):
-            found = total.hessian
+
+    def answers(self, queries: dict[int, Query], total: LossSums) -> dict[int, Evaluation]:
+        """Return what the sums over all rows say to the queries."""
+        answers, found = {}, total.hessian
+        for position, number in enumerate(sorted(queries)):
             bend = None if found is None else found[position] / self.frame.weight
             # A diverging solver gets to hear of it by an objective that is not finite.
             with np.errstate(over="ignore", invalid="ignore"):
-                answers[number] = self._evaluation(
+                answers[number] = self.judged(
                     number,
                     queries[number],
                     -total.gradient[position] / self.frame.weight,
@@ -285,23 +280,33 @@ class Objective:
                 )
         return answers
 
-    def _sums(self, point: passes.Point) -> LossSums:
-        if not self.multipliers:
-            return self.rounds.map_reduce(passes.loss_sums, point)
-        return regaining(
-            self.rounds,
-            lambda: self.rounds.update(passes.shifted_loss_sums, point),
-            lambda: None,
-        )
-
-    def _evaluation(
+    def judged(
         self,
         number: int,
         query: Query,
         gradient: np.ndarray,
         sums: np.ndarray,
         hessian: np.ndarray | None,
+        *,
+        own_slopes: bool = True,
     ) -> Evaluation:
+        """Return what sums over the rows say of a point: its objective and its duality gap.
+
+        Parameters
+        ----------
+        number : int
+            Of the problem.
+        query : Query
+            The point.
+        gradient : ndarray of shape (n_features,)
+            Mean of the columns times the slopes, but for a linear term of the loss, negated.
+        sums : ndarray of shape (9,)
+            Means of the terms of `dask_dml.kernels.rows`, at slopes of any kind.
+        hessian : ndarray of shape (n_features + 1, n_features + 1) or None
+            Lower triangle, handed on.
+        own_slopes : bool, default=True
+            Whether the slopes are those of the (smoothed) loss at the point's residuals.
+        """
         problem = self.problems[number]
         penalty = problem.penalty.value(query.coef)
         tilt = problem.loss.tilt
@@ -309,9 +314,9 @@ class Objective:
         gradient = gradient - tilt * self.frame.residual_mean
         objective = float(sums[rows.TARGET_VALUE]) + tilted + penalty
         size = _sizes(problem.loss, sums)
-        # A loss of infinite width has no slack; rounding of its terms is not to be taken for it.
+        # A loss of infinite width has none at its own slopes; rounding is not to be taken for it.
         slack = 0.0
-        if problem.loss.bounded_slope:
+        if problem.loss.bounded_slope or not own_slopes:
             slack = not_negative(float(sums[rows.SLACK]), size, "the price of smoothing")
         gap = self._gap(problem, query.coef, gradient, sums, slack, size)
         floor = self.floor(number)

@@ -15,7 +15,7 @@ import numpy as np
 from dask_dml.blocks import Block, Shard
 from dask_dml.input.chunks import describe_infinite, describe_nonfinite, describe_overflow
 from dask_dml.kernels import csr, dense
-from dask_dml.kernels.rows import DUAL, N_SUMS, NO_MULTIPLIERS, NO_WEIGHT
+from dask_dml.kernels.rows import DUAL, N_SUMS, NO_WEIGHT
 from dask_dml.passes.partials import (
     CENTRE_SPARSE,
     ColumnMoments,
@@ -58,10 +58,6 @@ class Point:
     columns : ndarray of shape (n_occurring,) or None
         The columns of X that ``coef`` and ``mean`` are about, where many never occur: only these
         travel.
-    numbers : tuple of int
-        The problems' numbers in the batch, by which nodes keep their multipliers.
-    advance : tuple of bool
-        Whether the slopes of the last evaluation become a problem's multipliers.
     """
 
     coef: np.ndarray
@@ -74,8 +70,6 @@ class Point:
     units: np.ndarray | None
     hessian: bool
     columns: np.ndarray | None = None
-    numbers: tuple[int, ...] = ()
-    advance: tuple[bool, ...] = ()
 
     def spread_out(self, n_features: int) -> Point:
         """Return the same point in terms of all columns."""
@@ -113,54 +107,23 @@ class Use(NamedTuple):
     scale: bool
 
 
-#: By problem: its multipliers, and the slopes of its last evaluation; an array for every block.
-Multipliers = dict[int, tuple[list[np.ndarray], list[np.ndarray]]]
-
-
-def shifted_loss_sums(
-    shard: Shard, state: Multipliers | None, point: Point
-) -> tuple[Multipliers, LossSums]:
-    """Do as `loss_sums` for smoothed losses that the rows' multipliers move.
-
-    Multipliers begin at zero; a node that has lost them begins there again, which costs
-    iterations and is no error: the method converges from any.
-    """
-    state = dict(state or {})
-    for number, advance in zip(point.numbers, point.advance, strict=True):
-        zeros = [np.zeros(block.n_rows) for block in shard.blocks]
-        multipliers, duals = state.get(number, (zeros, zeros))
-        kept = duals if advance else multipliers
-        state[number] = (kept, [np.empty(block.n_rows) for block in shard.blocks])
-    found = loss_sums(shard, point, state)
-    return state, found
-
-
-def loss_sums(shard: Shard, point: Point, state: Multipliers | None = None) -> LossSums:
+def loss_sums(shard: Shard, point: Point) -> LossSums:
     """Return loss values, gradients and, if asked, Hessians of several problems."""
     if point.columns is not None:
-        whole = loss_sums(shard, point.spread_out(shard.blocks[0].n_features), state)
+        whole = loss_sums(shard, point.spread_out(shard.blocks[0].n_features))
         return LossSums(whole.gradient[:, point.columns], whole.sums, None)
     n_problems, p = point.coef.shape
     unit = _unit(shard, point.units)
     gradient = np.zeros((n_problems, p))
     sums = np.zeros((n_problems, N_SUMS))
     hessian = np.zeros((n_problems, p + 1, p + 1)) if point.hessian else None
-    for position, block in enumerate(shard.blocks):
-        multipliers = duals = NO_MULTIPLIERS
-        if state is not None:
-            multipliers = np.array([state[number][0][position] for number in point.numbers])
-            duals = np.empty_like(multipliers)
+    for block in shard.blocks:
         if block.is_sparse:
-            _sparse_loss_sums(block, unit, point, gradient, sums, hessian, multipliers, duals)
-        elif n_problems == 1 and not point.hessian and not point.offset and state is None:
+            _sparse_loss_sums(block, unit, point, gradient, sums, hessian)
+        elif n_problems == 1 and not point.hessian and not point.offset:
             _single_loss_sums(block, unit, point, gradient[0], sums[0])
         else:
-            dense.gradient_tiles(
-                block, _weight(block), unit, point, gradient, sums, hessian, multipliers, duals
-            )
-        if state is not None:
-            for number, dual in zip(point.numbers, duals, strict=True):
-                state[number][1][position][:] = dual
+            dense.gradient_tiles(block, _weight(block), unit, point, gradient, sums, hessian)
     return LossSums(gradient, sums, hessian)
 
 
@@ -184,8 +147,6 @@ def _sparse_loss_sums(
     gradient: np.ndarray,
     sums: np.ndarray,
     hessian: np.ndarray | None,
-    multipliers: np.ndarray,
-    duals: np.ndarray,
 ) -> None:
     X, n_problems = block.X, len(point.coef)
     part, part_sums = np.zeros(point.coef.T.shape), np.zeros_like(sums)
@@ -194,7 +155,6 @@ def _sparse_loss_sums(
     csr.gradient(
         X.data, X.indices, X.indptr, block.y, point.column, point.target_mean, _weight(block), unit,
         np.ascontiguousarray(point.coef.T), shift, point.parameters, part, part_sums, bends,
-        multipliers, duals,
     )  # fmt: skip
     gradient += part.T - np.outer(part_sums[:, DUAL], point.mean)
     sums += part_sums

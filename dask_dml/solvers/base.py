@@ -11,12 +11,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from dask_dml.objective.penalties import ElasticNet
-from dask_dml.objective.problem import Evaluation, Frame, Objective, Problem, Query
+from dask_dml.objective.problem import Evaluation, Frame, Objective, Problem
 from dask_dml.solvers.progress import Observer, Progress
 
 
@@ -72,15 +72,28 @@ class Step(Protocol):
         there is no duality gap.
     """
 
-    query: Query
+    query: Any
     current: Evaluation
     n_iter: int
     stalled: bool
     optimality: float
 
-    def tell(self, evaluation: Evaluation) -> None:
+    def tell(self, evaluation: Any) -> None:
         """Take the answer to ``query`` and set the next one."""
         ...
+
+
+@runtime_checkable
+class Aiming(Protocol):
+    """A step that knows by itself how far to go on.
+
+    Attributes
+    ----------
+    aim : float
+        Share of the tolerance to go on to, where that costs little.
+    """
+
+    aim: float
 
 
 @dataclass(frozen=True)
@@ -150,10 +163,11 @@ def minimise(objective: Objective, steps: Sequence[Step], limits: Limits) -> lis
         late = limits.late or n_rounds > 20 * (limits.max_iter + 1)
         for number, step in list(active.items()):
             penalty = objective.problems[number].penalty
-            done = _met(step, penalty, limits.aim * limits.tol)
+            aim = min(limits.aim, step.aim if isinstance(step, Aiming) else 1.0)
+            done = met(step, penalty, aim * limits.tol)
             if done or late or step.stalled or step.n_iter >= limits.max_iter:
-                met = done or _met(step, penalty, limits.tol)
-                outcomes[number] = _outcome(step, met, curves[number])
+                enough = done or met(step, penalty, limits.tol)
+                outcomes[number] = _outcome(step, enough, curves[number])
                 del active[number]
         if limits.report is not None:
             limits.report(_line(n_rounds, steps))
@@ -196,7 +210,8 @@ def solved(n_rounds: int, outcomes: Sequence[Outcome]) -> Progress:
     )
 
 
-def _met(step: Step, penalty: ElasticNet, tol: float) -> bool:
+def met(step: Step, penalty: ElasticNet, tol: float) -> bool:
+    """Return whether a step has solved its problem."""
     evaluation = step.current
     if evaluation.relative_gap <= tol:
         return True
@@ -208,7 +223,7 @@ def _met(step: Step, penalty: ElasticNet, tol: float) -> bool:
     )
 
 
-def _outcome(step: Step, met: bool, curve: list[float]) -> Outcome:
+def _outcome(step: Step, converged: bool, curve: list[float]) -> Outcome:
     e = step.current
     if not (np.isfinite(e.query.coef).all() and np.isfinite(e.query.intercept)):
         raise RuntimeError(
@@ -222,7 +237,7 @@ def _outcome(step: Step, met: bool, curve: list[float]) -> Outcome:
         relative_gap=e.relative_gap,
         optimality=step.optimality,
         n_iter=step.n_iter,
-        converged=met,
+        converged=converged,
         curve=curve,
     )
 
@@ -248,10 +263,6 @@ def progress(
     return f"round {n_rounds}: objective {sum(objectives):.10g}, {left}"
 
 
-#: Multipliers that leave more than this share of the price of smoothing have the width go down.
-_SLOW = 0.3
-
-
 class Continuation:
     """Takes the smoothing width down as the smoothed problem gets solved.
 
@@ -263,18 +274,11 @@ class Continuation:
         First width.
     factor : float, default=0.2
         What the width is multiplied by.
-    multipliers : bool, default=False
-        Whether the rows' multipliers take the price of smoothing down; the width then follows
-        only where they are slow.
     """
 
-    def __init__(
-        self, target: float, start: float, factor: float = 0.2, *, multipliers: bool = False
-    ) -> None:
+    def __init__(self, target: float, start: float, factor: float = 0.2) -> None:
         self.target = target
         self.factor = factor
-        self.multipliers = multipliers
-        self._slack = math.inf
         self.width = max(target, start) if np.isfinite(target) else target
         self._least = 1e-13 * self.width
 
@@ -285,13 +289,8 @@ class Continuation:
 
     def narrow(self, left: float, slack: float) -> bool:
         """Take the width down if what is left to gain is less than what the width costs."""
-        if self.done or left > slack or (self.multipliers and slack <= 0.0):
+        if self.done or left > slack:
             return False
-        if self.multipliers:
-            slow = slack > _SLOW * self._slack
-            self._slack = slack
-            if not slow:
-                return True
         self.width = max(self.target, self.factor * self.width)
         return True
 

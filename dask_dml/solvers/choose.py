@@ -10,6 +10,7 @@ import numpy as np
 from dask_dml.objective.losses import Loss
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.problem import Frame, Objective, Problem, Query
+from dask_dml.objective.residual_interior import InteriorObjective
 from dask_dml.passes import evaluate as passes
 from dask_dml.passes.partials import Moments, Statistics
 from dask_dml.rounds.base import Rounds
@@ -191,11 +192,11 @@ def solve(rounds: Rounds, task: Task) -> Solution:
             further = _from(further, frame, before)
             if _needs_products(solver, task, n_rows):
                 known = _moments(rounds, solver, task, units)
-        objective = _objective(rounds, further, frame, units, columns, solver)
-        return _run(solver, further, objective, known)
+        objective = _objective(rounds, further, frame, units, columns)
+        return run(solver, further, objective, known)
 
     solver, outcomes = hand_over(solver, following, task.limits, attempt)
-    objective = _objective(rounds, task, frame, units, columns, solver)
+    objective = _objective(rounds, task, frame, units, columns)
     return _solution(solver, objective, whole, outcomes)
 
 
@@ -217,21 +218,32 @@ def _objective(
     frame: Frame,
     units: np.ndarray | None,
     columns: np.ndarray | None,
-    solver: str,
 ) -> Objective:
     problems = [Problem(c, task.loss, task.penalty) for c in range(task.n_outputs)]
-    return Objective(
+    return InteriorObjective(
         rounds,
         problems,
         frame,
         fit_intercept=task.fit_intercept,
         units=units,
         columns=columns,
-        multipliers=_has_multipliers(solver, task.loss),
     )
 
 
-def _run(solver: str, task: Task, objective: Objective, first: Moments) -> list[Outcome]:
+def run(solver: str, task: Task, objective: Objective, first: Moments) -> list[Outcome]:
+    """Solve the problems of a batch by one solver.
+
+    Parameters
+    ----------
+    solver : str
+        Its name.
+    task : Task
+        What is to be fitted, and from where.
+    objective : Objective
+        The batch.
+    first : Moments
+        The moments that the solver needs.
+    """
     rounds = objective.rounds
     if solver == "statistics":
         if isinstance(first, Statistics):
@@ -252,10 +264,9 @@ def _run(solver: str, task: Task, objective: Objective, first: Moments) -> list[
                 )
             )
     else:
-        outcomes = minimise(
-            objective, make_steps(solver, task, objective, first), limits_of(solver, task)
-        )
-        if task.loss.quadratic and not task.penalty:
+        limits = limits_of(solver, task)
+        outcomes = minimise(objective, make_steps(solver, task, objective, first), limits)
+        if not task.penalty:
             outcomes = shortest(rounds, objective, first, outcomes, task.limits)
     return outcomes
 
@@ -271,11 +282,6 @@ def _without_unused(task: Task, first: Moments) -> tuple[Task, Moments, np.ndarr
         return task, first, None
     coef = None if task.coef is None else task.coef[:, used]
     return replace(task, coef=coef, n_features=len(used)), first.take(used), used
-
-
-def _has_multipliers(solver: str, loss: Loss) -> bool:
-    """Whether rows keep multipliers: where the loss has a kink that is to be smoothed."""
-    return solver == "newton" and loss.bounded_slope and loss.width == 0.0
 
 
 def _needs_products(solver: str, task: Task, n_rows: int) -> bool:
@@ -345,7 +351,9 @@ def _newton_steps(task: Task, objective: Objective, first: Moments) -> list[Step
                 width,
                 fit_intercept=task.fit_intercept,
                 deadline=task.limits.deadline,
-                multipliers=objective.multipliers,
+                tol=limits_of("newton", task).aim * task.limits.tol,
+                n_rows=sum(objective.rounds.shard_rows),
+                spread=float(objective.frame.target_spread[problem.column]),
             )
         )
     return steps

@@ -1,4 +1,4 @@
-"""Of all least-squares solutions the shortest, for solvers that end at any of them."""
+"""Of all solutions with the same predictions the shortest, for solvers that end at any of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def shortest(
     rounds : Rounds
         The data.
     objective : Objective
-        Problems of squared error without a penalty.
+        Problems without a penalty.
     first : Moments
         The moments that are known; second moments save a pass where X has full rank.
     outcomes : list of Outcome

@@ -4,10 +4,8 @@ J. D. Lee, Y. Sun and M. A. Saunders, *Proximal Newton-type methods for minimizi
 functions*, SIAM Journal on Optimization 24 (2014).  A pass returns gradient and Hessian; the
 quadratic model with its penalty is minimised exactly on the driver.  Where few rows bend the
 loss, the Hessian is damped by the second moments of X (Levenberg and Marquardt), which have
-full rank and the same units.  Losses with a kink, or nearly one, are solved by smoothing, a kink
-with multipliers that the rows keep (R. T. Rockafellar, *Augmented Lagrangians and applications
-of the proximal point algorithm in convex programming*, Mathematics of Operations Research 1,
-1976):
+full rank and the same units.  Losses with a kink, or nearly one, are solved by smoothing, for as
+long as that takes few steps:
 K. Madsen and H. B. Nielsen, *A finite smoothing algorithm for linear L1 estimation*, SIAM
 Journal on Optimization 3 (1993).
 """
@@ -15,13 +13,16 @@ Journal on Optimization 3 (1993).
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+import time
 
 import numpy as np
 
 from dask_dml.objective.problem import Evaluation, Problem, Query
+from dask_dml.objective.residual_interior import ResidualAnswer, ResidualQuery
 from dask_dml.solvers.base import Continuation
-from dask_dml.solvers.quadratic import minimise_quadratic, solve_smooth, symmetric
+from dask_dml.solvers.interior_parts import falls_slowly
+from dask_dml.solvers.quadratic import solve_smooth, symmetric, try_quadratic
+from dask_dml.solvers.residual_interior import AIM, InteriorPath
 
 #: Damping relative to the second moments that is kept when all goes well.
 _LEAST_DAMPING = 1e-6
@@ -50,8 +51,15 @@ class NewtonStep:
         Whether the intercept is free.
     deadline : float, default=inf
         `time.monotonic` value after which models are no longer minimised to the end.
-    multipliers : bool, default=False
-        Whether the objective keeps multipliers.
+    tol : float, default=0
+        Relative gap that is to be met; where steps would take long to get there, an interior-point
+        method takes their place, of an `InteriorObjective`.
+    n_rows : int, default=1
+        Rows of the data.
+    spread : float, default=1
+        Of the targets.
+    impatient : bool, default=False
+        Whether the interior-point method is to begin at once.
     """
 
     def __init__(
@@ -64,11 +72,19 @@ class NewtonStep:
         *,
         fit_intercept: bool,
         deadline: float = math.inf,
-        multipliers: bool = False,
+        tol: float = 0.0,
+        n_rows: int = 1,
+        spread: float = 1.0,
+        impatient: bool = False,
     ) -> None:
         self.problem = problem
+        self.tol = tol
+        self.aim = 1.0
+        self._n_rows, self._spread, self._impatient = n_rows, spread, impatient
+        self._path: InteriorPath | None = None
         self.deadline = deadline
-        self.continuation = Continuation(problem.loss.width, width, multipliers=multipliers)
+        self.continuation = Continuation(problem.loss.width, width)
+        self.query: Query | ResidualQuery
         self.query = Query(coef, intercept, self.continuation.width, hessian=True)
         self.current: Evaluation
         self.n_iter = 0
@@ -89,13 +105,20 @@ class NewtonStep:
         self._bend: float | None = None
         self._polished = 0
         self._fresh = True
+        self._gaps: list[float] = []
+        self._began = time.monotonic()
 
-    def tell(self, evaluation: Evaluation) -> None:
-        """Take the evaluation of a trial point."""
+    def tell(self, answer: Evaluation | ResidualAnswer) -> None:
+        """Take the evaluation of a trial point, or what the rows say of the interior."""
+        if self._path is not None:
+            self._go_on(answer)
+            return
+        assert isinstance(answer, Evaluation)
+        evaluation = answer
         value = evaluation.value + self.problem.penalty.value(evaluation.query.coef)
         if self._polished and not value <= self._value + _FLAT * abs(self._value):
             # Where no row bends the loss an undamped step may lead anywhere.
-            self.stalled = True
+            self._enter()
             return
         if not self._fresh:
             if self._length * self._predicted <= 1e-15 * abs(self._value):
@@ -113,6 +136,38 @@ class NewtonStep:
         self._fresh = False
         self.current, self._value = evaluation, value
         self._advance()
+        if self._impatient or self._falls_slowly(evaluation):
+            self._enter()
+
+    def _enter(self) -> None:
+        """Let the interior-point method go on from here."""
+        self._path = InteriorPath(
+            self.problem, self._metric, self._n_rows, self._spread, self.tol, self.current
+        )
+        self.aim, self._n_before = AIM, self.n_iter
+        self._steps = self._path.steps()
+        self.query = next(self._steps)
+
+    def _go_on(self, answer: Evaluation | ResidualAnswer) -> None:
+        path = self._path
+        assert path is not None
+        try:
+            self.query = self._steps.send(answer)
+        except StopIteration:
+            self.stalled = True
+        self.current, self.optimality = path.shown, path.optimality
+        self.n_iter = self._n_before + path.n_iter
+
+    def _falls_slowly(self, e: Evaluation) -> bool:
+        """Return whether the gap, or what takes its place without a penalty, falls slowly."""
+        gap = e.relative_gap
+        if not self.problem.penalty:
+            gap = self.optimality + e.slack / max(e.objective, e.floor, 1e-300)
+        self._gaps.append(min([gap, *self._gaps[-1:]]))
+        now = time.monotonic()
+        pace = (now - self._began) / len(self._gaps)
+        most = (self.deadline - now) / pace if pace > 0.0 else math.inf
+        return falls_slowly(self._gaps, self.tol, most)
 
     def _adapt(self, value: float) -> None:
         """Trust the Hessian more where the model was right, less where the step was cut."""
@@ -166,7 +221,9 @@ class NewtonStep:
         # The objective no longer tells one point from the next, but the gap may: a weak L1
         # penalty asks for more digits of the gradient than the objective has.
         self._polished += 1
-        self.stalled = self._polished > _POLISHING_STEPS
+        if self._polished > _POLISHING_STEPS:
+            self._enter()
+            return
         self._damping, self._length, self._fresh = 0.0, 1.0, True
         self._try()
 
@@ -178,7 +235,6 @@ class NewtonStep:
         if left <= 0.0:
             self._length = 0.0
         self._try()
-        self.query = replace(self.query, advance=self.continuation.multipliers)
         return True
 
     def _try(self) -> None:
@@ -207,7 +263,10 @@ class NewtonStep:
         B = symmetric(e.hessian)[: self._free, : self._free]
         bend = e.curvature if e.curvature > 0.0 else self.problem.loss.max_curvature(e.query.width)
         B += self._damping * bend * self._metric
-        z = minimise_quadratic(B, B @ here - slope, self._l1, self._l2, here, self.deadline)
+        right = B @ here - slope
+        z, solved = try_quadratic(B, right, self._l1, self._l2, here, self.deadline)
+        # Models that coordinate descent does not solve take longer than steps from the interior.
+        self._impatient |= not solved
         move = z - here
         change = slope @ move + 0.5 * move @ (B @ move)
         change += float(self._l1 @ (np.abs(z) - np.abs(here)))

@@ -106,8 +106,40 @@ def minimise_quadratic(
         deadline passed before.
     """
     matrix = B if isinstance(B, Gram) else Full(B)
+    z, problem = _by_descent(matrix, c, l1, l2, start, deadline)
+    if problem is not None and time.monotonic() <= deadline:
+        problem.follow_path()
+        z = min(z, problem.solution(), key=lambda at: _value(matrix, c, l1, l2, at))
+    return z
+
+
+def try_quadratic(
+    B: np.ndarray,
+    c: np.ndarray,
+    l1: np.ndarray,
+    l2: np.ndarray,
+    start: np.ndarray,
+    deadline: float = math.inf,
+) -> tuple[np.ndarray, bool]:
+    """Return the point that coordinate descent ends at, and whether it is the minimiser.
+
+    Parameters are those of `minimise_quadratic`, which does not give up so soon.
+    """
+    z, problem = _by_descent(Full(B), c, l1, l2, start, deadline)
+    return z, problem is None
+
+
+def _by_descent(
+    matrix: Matrix,
+    c: np.ndarray,
+    l1: np.ndarray,
+    l2: np.ndarray,
+    start: np.ndarray,
+    deadline: float,
+) -> tuple[np.ndarray, _Scaled | None]:
+    """Return a point, and what goes on from there where it is not the minimiser."""
     if not np.any(l1):
-        return solve_smooth(matrix.block(np.arange(len(c))), c, l2)
+        return solve_smooth(matrix.block(np.arange(len(c))), c, l2), None
     z = start.astype(np.float64, copy=True)
     tolerance = 1e-13 * max(float(np.abs(c).max(initial=0.0)), float(l1.max()))
     problem = _Scaled(matrix, c, l1, l2, deadline)
@@ -116,15 +148,13 @@ def minimise_quadratic(
         violation = matrix.sweep(c, l1, l2, z, 50, tolerance)
         nonzero = z != 0.0
         if violation <= tolerance or (support is not None and np.array_equal(nonzero, support)):
-            done = problem.finish(z, _FINISH_BUDGET)
-            if done:
-                return problem.solution()
+            if problem.finish(z, _FINISH_BUDGET):
+                return problem.solution(), None
             break
         if time.monotonic() > deadline:
-            return z
+            break
         support = nonzero
-    problem.follow_path()
-    return min(z, problem.solution(), key=lambda at: _value(matrix, c, l1, l2, at))
+    return z, problem
 
 
 def _value(B: Matrix, c: np.ndarray, l1: np.ndarray, l2: np.ndarray, z: np.ndarray) -> float:
@@ -233,6 +263,8 @@ class _Scaled:
         """
         idle, flat, least, lowest = 0, 0, np.inf, np.inf
         while True:
+            if time.monotonic() > self.deadline:
+                return False
             chosen = np.flatnonzero(((self.sign != 0.0) | (l1 == 0.0)) & self.alive)
             smooth = self.matrix.dot(self.z) - self.c
             rounding = _ROUNDING * (self.matrix.size(self.z) + np.abs(self.c))
@@ -241,7 +273,7 @@ class _Scaled:
             slope = (smooth + signed)[chosen]
             left = float((np.abs(slope) / np.maximum(allowed[chosen], 1e-300)).max(initial=0.0))
             if left > 1.0 and idle < _MAX_IDLE:
-                if self.n_systems >= budget or time.monotonic() > self.deadline:
+                if self.n_systems >= budget:
                     return False
                 if self._move(chosen, slope, l1[chosen]):
                     idle, least = 0, np.inf

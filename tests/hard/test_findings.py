@@ -231,7 +231,6 @@ def test_weights_over_twelve_decades_beside_a_large_intercept_column(loss):
 # 6. A heavy-tailed one-hot table with next to no penalty.
 
 
-@pytest.mark.xfail(strict=False, reason="newton takes seconds of work on the driver per iteration")
 def test_huber_with_a_weak_elastic_net_on_heavy_tails():
     table = tables.load("one_hot_sparse")
     kind = {"loss": "huber", "penalty": "elasticnet", "alpha": 1e-8, "max_time": 5.0}
@@ -265,17 +264,7 @@ def test_least_squares_of_smallest_norm(solver, scaled):
         np.testing.assert_allclose(model.predict(X), y, atol=1e-4 * y.std())
 
 
-UNSCALED = pytest.mark.xfail(strict=False, reason="of smallest norm in scaled columns only")
-
-
-@pytest.mark.parametrize(
-    "loss",
-    [
-        pytest.param("huber", marks=UNSCALED),
-        "squared_epsilon_insensitive",
-        pytest.param("epsilon_insensitive", marks=UNSCALED),
-    ],
-)
+@pytest.mark.parametrize("loss", ["huber", "squared_epsilon_insensitive", "epsilon_insensitive"])
 def test_other_losses_fit_wide_tables_by_a_small_norm(loss):
     """Where every row is met exactly the minimiser of least norm is that of least squares."""
     X, y = wide(True)

@@ -1,6 +1,8 @@
 """When fits stop, and what they claim then: gaps, warnings, deadlines, scale of the weights."""
 
+import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +111,22 @@ def test_the_watch_stops_by_the_gap_and_gives_up_where_it_will_not_close():
     still = GapWatch(asked(l2=0.0), 0.0)
     assert [still.met(1.0, np.inf, n) for n in (0, 10, 19, 20)] == [False, False, False, True]
     assert not GapWatch(asked(tol=None), 0.0).met(1.0, 0.0, 1)
+
+
+def test_with_few_columns_a_slow_gap_is_enough_to_hand_over():
+    slow, steady = GapWatch(asked(), 0.0), GapWatch(asked(), 0.0)
+    wide = GapWatch(replace(asked(), n_features=5000), 0.0)
+    # A tenfold decrease in thirty passes takes ninety, in ten thirty.
+    for n in range(9):
+        for watch, pace in ((slow, 30), (steady, 10), (wide, 30)):
+            watch.met(0.9**n, 10.0 ** (-n / pace), n)
+    assert slow.slow
+    assert not steady.slow
+    assert not wide.slow
+    hurried = GapWatch(replace(asked(), deadline=time.monotonic()), 0.0)
+    for n in range(9):
+        hurried.met(0.9**n, 10.0 ** (-n / 10), n)
+    assert hurried.slow
 
 
 def test_a_bound_above_the_objective_is_an_internal_error():

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_dml.solvers.gram import Gram
-from dask_dml.solvers.quadratic import condition, minimise_quadratic, solve_smooth, symmetric
+from dask_dml.solvers.quadratic import (
+    condition,
+    minimise_quadratic,
+    solve_smooth,
+    symmetric,
+    try_quadratic,
+)
 
 
 def value(B, c, l1, l2, z):
@@ -190,3 +196,19 @@ def test_a_few_rows_stand_for_their_second_moments(seed, l1, l2):
     assert value(z) <= value(other) + 1e-12 * floor
     slope = R.T @ (R @ z) - c + l2 * z
     assert np.all(np.abs(slope) <= l1 + 1e-9 * np.abs(c).max())
+
+
+def test_what_coordinate_descent_leaves_is_told():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 8))
+    B, c = X.T @ X / 40, X.T @ rng.standard_normal(40) / 40
+    l1, l2, zero = np.full(8, 0.05), np.zeros(8), np.zeros(8)
+    z, solved = try_quadratic(B, c, l1, l2, zero)
+    assert solved
+    np.testing.assert_allclose(z, minimise_quadratic(B, c, l1, l2, zero), atol=1e-12)
+    # More columns than rows and next to no penalty: descent creeps.
+    X = rng.standard_normal((40, 300)) + 3.0 * rng.standard_normal((40, 1))
+    B, c = X.T @ X / 40, X.T @ rng.standard_normal(40) / 40
+    l1, l2, zero = np.full(300, 1e-6), np.zeros(300), np.zeros(300)
+    _, solved = try_quadratic(B, c, l1, l2, zero)
+    assert not solved

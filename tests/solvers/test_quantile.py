@@ -20,10 +20,11 @@ from dask_dml.blocks import frozen
 from dask_dml.objective.losses import make_loss
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.problem import Frame, Objective, Problem, Query
+from dask_dml.objective.residual_interior import InteriorObjective
 from dask_dml.passes.evaluate import moments
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.solvers.base import Limits
-from dask_dml.solvers.choose import Task, make_steps
+from dask_dml.solvers.choose import Task, run
 
 X, Y, WEIGHT = reference.table(60, 5, seed=8)
 QUANTILES = (0.05, 0.5, 0.9)
@@ -129,14 +130,13 @@ def local_rounds():
 
 def test_several_quantiles_are_one_batch():
     from dask_dml.passes.evaluate import statistics
-    from dask_dml.solvers.base import minimise
 
     rounds = local_rounds()
     first = rounds.map_reduce(statistics, None)
     frame = Frame.of(first, centred=True)
     penalties = [ElasticNet(l2=0.05), ElasticNet(l1=0.05)]
     problems = [Problem(0, make_loss("quantile", 0.0, q), p) for q in QUANTILES for p in penalties]
-    objective = Objective(rounds, problems, frame, fit_intercept=True, multipliers=True)
+    objective = InteriorObjective(rounds, problems, frame, fit_intercept=True)
     limits = Limits(1000, 1e-6)
     task = Task(
         loss=problems[0].loss, penalty=penalties[0], n_features=5, n_outputs=1,
@@ -144,7 +144,7 @@ def test_several_quantiles_are_one_batch():
         power_t=0.25, momentum=0.0, limits=limits,
     )  # fmt: skip
     before = rounds.n_rounds
-    outcomes = minimise(objective, make_steps("newton", task, objective, first), limits)
+    outcomes = run("newton", task, objective, first)
     shared = rounds.n_rounds - before
     alone = []
     for number, (quantile, penalty) in enumerate((q, p) for q in QUANTILES for p in ("l2", "l1")):

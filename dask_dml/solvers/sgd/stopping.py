@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 import numpy as np
 
+from dask_dml.solvers.choose import MAX_STATISTICS
 from dask_dml.solvers.sgd.task import SGDTask
 
 #: Passes over which progress is judged, relative to ``n_iter_no_change``; and what share of ``tol``
@@ -13,6 +15,8 @@ from dask_dml.solvers.sgd.task import SGDTask
 WINDOW, STILL = 4, 0.05
 #: How much wider the gap may be then where the loss has a kink.
 LOOSE = 10.0
+#: Passes after which the gap's pace tells, and how many more are too many.
+SOON, MANY = 8, 40.0
 
 
 class GapWatch:
@@ -32,6 +36,9 @@ class GapWatch:
     hopeless : bool
         Whether the objective has stood still for a while, and the gap, at its pace, will not be
         met by the last pass.
+    slow : bool
+        Whether columns are so few that solvers of whole gradients prove the optimum, and the gap
+        takes many passes more, or more than there is time for.
     """
 
     def __init__(self, task: SGDTask, floor: float) -> None:
@@ -40,7 +47,10 @@ class GapWatch:
         self.window = WINDOW * task.n_iter_no_change
         self.kink = task.loss.bounded_slope and task.loss.width == 0.0
         self.bounded = task.penalty.l1 > 0.0 or task.penalty.l2 > 0.0
-        self.hopeless = False
+        self.hopeless = self.slow = False
+        self.few = task.n_features <= MAX_STATISTICS
+        self.loose = LOOSE if self.kink and not self.few else 1.0
+        self.deadline, self._began = task.deadline, time.monotonic()
         self._past: deque[tuple[int, float, float]] = deque()
 
     def met(self, objective: float, gap: float, n_passes: int) -> bool:
@@ -53,24 +63,40 @@ class GapWatch:
         if gap <= self.tol:
             return True
         first, earlier, wider = self._past[0]
+        needed = self._needed(wider, gap, n_passes - first)
+        self.slow = self._is_slow(needed, n_passes, n_passes - first)
         if n_passes - first < self.window:
             return False
         fallen = (earlier - objective) / max(objective, self.floor, 1e-300)
         still = bool(fallen <= STILL * self.tol)
         if not self.bounded:
             return still
-        if still and self.kink and gap <= LOOSE * self.tol:
+        if still and gap <= self.loose * self.tol:
             return True
-        with np.errstate(divide="ignore", invalid="ignore"):
-            pace = np.log(wider / gap) / (n_passes - first)
-            needed = np.log(gap / self.tol) / pace
-        in_time = pace > 0.0 and n_passes + needed <= self.max_iter
-        self.hopeless = bool(fallen <= self.tol and not in_time)
+        self.hopeless = bool(fallen <= self.tol and n_passes + needed > self.max_iter)
         return False
+
+    def _needed(self, wider: float, gap: float, n_passes: int) -> float:
+        """Return how many more passes the gap takes at its pace since it was wider."""
+        if not self.bounded or not wider > gap:
+            return np.inf
+        assert self.tol is not None
+        return float(np.log(gap / self.tol) / np.log(wider / gap) * n_passes)
+
+    def _is_slow(self, needed: float, n_passes: int, since: int) -> bool:
+        """Return whether other methods are sooner there than by so many passes more."""
+        if not self.few or since < SOON:
+            return False
+        now = time.monotonic()
+        left = n_passes * (self.deadline - now) / max(now - self._began, 1e-9)
+        if self.bounded:
+            return needed > min(left, MANY)
+        # Without a gap only the passes made tell.
+        return n_passes > 2 * self.window or left < n_passes
 
     def proven(self, gap: float) -> bool:
         """Return whether a relative gap shows that a problem that stands still is solved."""
-        return self.tol is None or gap <= self.tol * (LOOSE if self.kink else 1.0)
+        return self.tol is None or gap <= self.tol * self.loose
 
 
 class Patience:

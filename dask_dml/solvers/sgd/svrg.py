@@ -133,8 +133,8 @@ class _Corrected:
                 # Without a bound, or a tolerance, nothing more can be said.
                 met |= step.stalled and not (self.watches[c].bounded and task.tol is not None)
                 step.converged = met or step.anchor.relative_gap <= ROUNDING_GAP
-                hopeless = task.split is None and self.watches[c].hopeless
-                if step.converged or step.stalled or hopeless:
+                hopeless = self.watches[c].hopeless or self.watches[c].slow
+                if step.converged or step.stalled or (hopeless and task.split is None):
                     del active[c]
             if task.split is not None and self._score_stops(solution, scores, taken):
                 for step in active.values():

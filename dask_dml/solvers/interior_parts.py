@@ -1,0 +1,193 @@
+"""What interior-point methods have in common, whatever the loss: the penalty, and the systems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+#: Times that a solution is corrected by what is left of the system.
+CORRECTIONS = 2
+#: Steps of another method after which to ask whether the gap falls, how many of the last tell, and
+#: how many more are too many; larger gaps are as good as none, and smaller ones are rounding.
+MIN_STEPS, LOOK_BACK, STEPS_LEFT, HUGE, ROUNDING = 14, 6, 20.0, 1e30, 1e-14
+
+
+def falls_slowly(gaps: list[float], tol: float, most: float = STEPS_LEFT) -> bool:
+    """Return whether relative gaps fall so slowly that an interior point is found sooner.
+
+    Parameters
+    ----------
+    gaps : list of float
+        After each step of another method.
+    tol : float
+        The gap that is to be met.
+    most : float
+        Steps that there is time for; where these are few, the first ones tell.
+    """
+    if len(gaps) < (MIN_STEPS if most >= STEPS_LEFT else LOOK_BACK + 1):
+        return False
+    now, before = (float(np.clip(gaps[at], ROUNDING, HUGE)) for at in (-1, -1 - LOOK_BACK))
+    left = np.log(max(now / max(tol, ROUNDING), 1.0))
+    return bool(left > min(most, STEPS_LEFT) / LOOK_BACK * np.log(max(before / now, 1.0)))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Positive and negative parts of coefficients with an L1 penalty, and their dual variables."""
+
+    parts: np.ndarray
+    duals: np.ndarray
+
+
+class PenaltyParts:
+    """What the penalty adds to the systems.
+
+    Parameters
+    ----------
+    l1, l2 : ndarray of shape (n_features + 1,)
+        Weights of the penalty, intercept last.
+    held : ndarray of bool of shape (n_features + 1,)
+        Coordinates that do not move.
+    z : ndarray of shape (n_features + 1,)
+        The first point, intercept last.
+    centre : float
+        Where the central path is joined.
+    """
+
+    def __init__(
+        self, l1: np.ndarray, l2: np.ndarray, held: np.ndarray, z: np.ndarray, centre: float
+    ) -> None:
+        self.l1, self.l2, self.held, self.z = l1, l2, held, z
+        self.kinked = l1 > 0.0
+        weight = np.where(self.kinked, l1, 1.0)
+        root = np.sqrt(0.25 * z**2 + (centre / weight) ** 2)
+        # Of the larger part and the product: their difference loses no digits.
+        large = root + 0.5 * np.abs(z)
+        small = (centre / weight) ** 2 / large
+        parts = np.where(z > 0.0, (large, small), (small, large))
+        self._at = _Parts(parts, centre / parts)
+        self._change = _Parts(np.zeros_like(parts), np.zeros_like(parts))
+        self._correction = np.zeros_like(parts)
+        # How far from feasible the dual variables are.
+        self.residual = np.inf
+
+    def products(self, step: float = 0.0) -> tuple[float, int]:
+        """Return sum and number of the products that the central path makes equal."""
+        parts = self._at.parts + step * self._change.parts
+        duals = self._at.duals + step * self._change.duals
+        return float((parts * duals)[:, self.kinked].sum()), 2 * int(self.kinked.sum())
+
+    def system(self, u: np.ndarray, centre: float | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the penalty adds to the matrix's diagonal and to the right-hand side.
+
+        Parameters
+        ----------
+        u : ndarray of shape (n_features + 1,)
+            The data term's gradient at the dual variables of the rows, negated.
+        centre : float or None
+            What the products shall be; None for zero, and without a correction.
+        """
+        kinked, smooth = self.kinked, ~self.kinked
+        diagonal = self.l2.copy()
+        right = u - self.l2 * self.z
+        parts, duals = self._at.parts, self._at.duals
+        wanted = -parts * duals
+        if centre is not None:
+            wanted = wanted + centre - self._correction
+        rest = np.array([self.l1 - right, self.l1 + right]) - duals
+        ease = (parts / duals).sum(axis=0)
+        shift = (wanted - parts * rest) / duals
+        apart = self.z - parts[0] + parts[1]
+        self._wanted, self._rest = wanted, rest
+        self.residual = float(np.abs(right[smooth]).sum() + np.abs(rest[:, kinked]).sum())
+        self._ease, self._shift = ease, shift[0] - shift[1] - apart
+        diagonal[kinked] += 1.0 / ease[kinked]
+        right[kinked] = (self._shift / ease)[kinked]
+        return diagonal, right
+
+    def tell(self, move: np.ndarray, *, predicts: bool) -> float:
+        """Take the solution of the last system; return how far parts and duals stay positive."""
+        change = (move - self._shift) / self._ease
+        duals = self._rest + np.array([-change, change])
+        parts = (self._wanted - self._at.parts * duals) / self._at.duals
+        duals[:, ~self.kinked] = parts[:, ~self.kinked] = 0.0
+        self._change = _Parts(parts, duals)
+        if predicts:
+            self._correction = parts * duals
+        rate = max(
+            float((-parts / self._at.parts).max(initial=0.0)),
+            float((-duals / self._at.duals).max(initial=0.0)),
+        )
+        return min(1.0 / rate, 1.0) if rate > 0.0 else 1.0
+
+    def zeros(self, spread: np.ndarray) -> np.ndarray:
+        """Return which coefficients head for zero, shape (n_features,).
+
+        Of a coefficient and its dual variables one alone tends to zero: which of them, tells the
+        size of each beside the largest of its kind, for columns of the given ``spread``.
+        """
+        p = len(self.z) - 1
+        sizes = self._at.parts.max(axis=0)[:p] * spread[:p]
+        rooms = self._at.duals.min(axis=0)[:p] / np.where(self.kinked[:p], self.l1[:p], 1.0)
+        largest = float(sizes.max(initial=0.0))
+        found: np.ndarray = self.kinked[:p] & (sizes < largest * rooms)
+        return found
+
+    def move(self, step: float, move: np.ndarray) -> None:
+        """Take a step."""
+        self.z = self.z + step * move
+        self._at = _Parts(
+            self._at.parts + step * self._change.parts, self._at.duals + step * self._change.duals
+        )
+
+
+def solver(
+    matrix: np.ndarray, diagonal: np.ndarray, held: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that solves the system for a right-hand side, some coordinates held.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n, n)
+        Symmetric, positive semi-definite.
+    diagonal : ndarray of shape (n,)
+        Added to it.
+    held : ndarray of bool of shape (n,)
+        Coordinates of the solution that are zero.
+    """
+    free = np.flatnonzero(~held)
+    K = matrix[np.ix_(free, free)]
+    K[np.diag_indices_from(K)] += diagonal[free]
+    scale = np.diagonal(K).copy()
+    scale = 1.0 / np.sqrt(np.where(scale > 0.0, scale, 1.0))
+    scaled = K * scale * scale[:, None]
+    factor = _factor(scaled)
+
+    def solve(right: np.ndarray) -> np.ndarray:
+        goal = scale * right[free]
+        found = scipy.linalg.cho_solve(factor, goal, check_finite=False)
+        for _ in range(CORRECTIONS):
+            rest = goal - scaled @ found
+            found += scipy.linalg.cho_solve(factor, rest, check_finite=False)
+        z = np.zeros(len(right))
+        z[free] = scale * found
+        return z
+
+    return solve
+
+
+def _factor(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return the Cholesky factor, of a little more where rounding hides the sign."""
+    more = 0.0
+    while True:
+        tried = matrix.copy()
+        tried[np.diag_indices_from(tried)] += more
+        try:
+            return scipy.linalg.cho_factor(tried, lower=True, overwrite_a=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            more = max(100.0 * more, 1e-15)
+            if more > 1.0:
+                raise
