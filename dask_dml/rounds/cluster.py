@@ -26,7 +26,7 @@ from dask_dml.rounds.memory import room_of
 from dask_dml.rounds.placement import Placement
 from dask_dml.rounds.plan import Host, NumberOfShards, check_n_shards
 from dask_dml.rounds.tasks import PREFIX
-from dask_dml.rounds.waiting import CLOSE_TIMEOUT, quietly, wait_until_gone
+from dask_dml.rounds.waiting import CLOSE_TIMEOUT, SUSPECTS, quietly, wait_until_gone
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -302,11 +302,14 @@ class ClusterRounds:
         self._losers.update(n for n, home in self._placement.homes.items() if home in gone)
         if self._in_a_row > self.max_recoveries:
             suspects = [n for n, count in self._losers.items() if count >= self._in_a_row]
-            blame = "".join(
-                f"Shard {n} ({self._placement.describe(n)}) was on the lost worker every time: "
-                "what is in its rows may be the reason. "
-                for n in suspects[:1]
-            )
+            named = [f"shard {n} ({self._placement.describe(n)})" for n in suspects[:SUSPECTS]]
+            blame = ""
+            if named:
+                more = ", or others" if len(suspects) > SUSPECTS else ""
+                blame = (
+                    "On the lost worker every time, so that what is in its rows may be the reason: "
+                    f"{', or '.join(named)}{more}. "
+                )
             raise RuntimeError(
                 f"workers were lost {self._in_a_row} times without a successful round in "
                 f"between. {blame}{LOSING_WORKERS}"

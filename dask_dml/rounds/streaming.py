@@ -32,7 +32,7 @@ from dask_dml.rounds.tasks import (
     update_chunk,
     visit_chunk,
 )
-from dask_dml.rounds.waiting import DataLost, is_named
+from dask_dml.rounds.waiting import DataLost, is_named, name_chunk
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -107,6 +107,7 @@ class StreamingRounds:
         self._open = True
         self._number = count()
         self._states: dict[int, Any] = {}
+        self._visited: dict[str, int] = {}
         self._updates = 0
         self._shards: list[list[int]] = []
         self.shard_rows: tuple[int, ...] = ()
@@ -242,6 +243,7 @@ class StreamingRounds:
             for chunk in shard
         }
         keys = self._keys("round", len(extra))
+        self._visited = dict(zip(keys, extra, strict=True))
         return dict(zip(extra, chunk_tasks(self.chunks, visit, keys, extra), strict=True))
 
     def _sum(self, parts: Mapping[int, Delayed]) -> Delayed:
@@ -270,7 +272,11 @@ class StreamingRounds:
         except (DataLost, TimeoutError):
             raise
         except Exception as error:
-            if not is_named(error):
+            # What dask says of a task that brings its workers down is the key.
+            chunk = self._visited.get(getattr(error, "task", ""))
+            if chunk is not None:
+                name_chunk(error, chunk_name(chunk))
+            elif not is_named(error):
                 # It comes from a task that feeds a chunk: reading once more says which.
                 self._count_rows()
             raise

@@ -24,6 +24,9 @@ CLOSE_TIMEOUT = 5.0
 #: Seconds after which closing no longer expects releasing to be enough.
 PATIENCE = 0.2
 
+#: Chunks that an error names where it is not known which of them it comes from.
+SUSPECTS = 10
+
 #: "lost" is no failure: it means that Dask is computing the value again.
 _FAILED = ("error", "cancelled")
 
@@ -105,12 +108,25 @@ def _raise_failure(futures: Mapping[str, Future], names: Mapping[str, str]) -> N
     for key, future in futures.items():
         if future.status == "error":
             error, trace = future.exception(), future.traceback()
-            name_chunk(error, names.get(key))
+            name_chunk(error, _suspects(error, futures, names) or names.get(key))
             raise error.with_traceback(trace)
         if future.status in _FAILED:
             lost.append(key)
     if lost:
         raise DataLost(lost, ", ".join(names.get(key, key) for key in lost[:3]))
+
+
+def _suspects(
+    error: BaseException, futures: Mapping[str, Future], names: Mapping[str, str]
+) -> str | None:
+    """Return in words what a worker may have died of: Dask suspects all that it was given."""
+    from distributed import KilledWorker
+
+    if not isinstance(error, KilledWorker):
+        return None
+    failed = [key for key, future in futures.items() if future.status == "error"]
+    found = list(dict.fromkeys(names[key] for key in failed if key in names))
+    return ", or ".join(found[:SUSPECTS]) + (", or ..." if len(found) > SUSPECTS else "") or None
 
 
 def name_chunk(error: BaseException, name: str | None) -> None:
