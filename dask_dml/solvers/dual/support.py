@@ -74,7 +74,8 @@ class Duals:
         sign = np.where(positive, 1.0, -1.0)
         factor = np.where(positive, (self.scale * self.cost)[:, 1], (self.scale * self.cost)[:, 0])
         shift, width, slope = self.parameters[:, :3].T
-        alpha = factor * slope * np.clip(1.0 - sign * f + shift, 0.0, width)
+        # A window of no width has a slope that a large factor would take beyond all numbers.
+        alpha = factor * (slope * np.clip(1.0 - sign * f + shift, 0.0, width))
         return sign * alpha if weight is None else sign * alpha * weight[:, None]
 
     def tiles(self, block: Block) -> Iterator[tuple[np.ndarray, np.ndarray]]:
