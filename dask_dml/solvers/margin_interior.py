@@ -31,14 +31,15 @@ ENOUGH, PATIENCE = 0.9, 12
 JOINED = 30.0
 
 
-#: Steps of another method after which to ask whether the gap falls, how many of the last tell, and
-#: how many more are too many; larger gaps are as good as none, and smaller ones are rounding.
-MIN_STEPS, LOOK_BACK, STEPS_LEFT, HUGE, ROUNDING = 14, 6, 15, 1e30, 1e-14
+#: Steps of another method after which to ask whether the gap falls (with the hinge, whose window
+#: is narrowed first, and with the squared hinge), how many of the last tell, and how many more are
+#: too many; larger gaps are as good as none, and smaller ones are rounding.
+HINGE_STEPS, MIN_STEPS, LOOK_BACK, STEPS_LEFT, HUGE, ROUNDING = 22, 14, 6, 15, 1e30, 1e-14
 
 
-def falls_slowly(gaps: list[float], tol: float) -> bool:
+def falls_slowly(gaps: list[float], tol: float, *, squared: bool) -> bool:
     """Return whether relative gaps fall so slowly that an interior point is found sooner."""
-    if len(gaps) < MIN_STEPS:
+    if len(gaps) < (MIN_STEPS if squared else HINGE_STEPS):
         return False
     now, before = (float(np.clip(gaps[at], ROUNDING, HUGE)) for at in (-1, -1 - LOOK_BACK))
     left = np.log(max(now / max(tol, ROUNDING), 1.0))

@@ -241,7 +241,8 @@ class SvmNewtonStep:
     def _is_stuck(self, e: MarginEvaluation) -> bool:
         """Return whether the gap falls so slowly that an interior-point method is sooner there."""
         self._gaps.append(e.relative_gap)
-        return self._n_failed > 0 or falls_slowly(self._gaps, self.tol)
+        squared = self.problem.squared
+        return self._n_failed > 0 or falls_slowly(self._gaps, self.tol, squared=squared)
 
     def _interior_point(self, e: MarginEvaluation) -> Generator[_Asked, Any, None]:
         self.interior = True
