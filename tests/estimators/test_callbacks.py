@@ -225,7 +225,10 @@ def test_early_stopping_checks_its_parameters(wrong, said):
 # --- Older releases of scikit-learn ---------------------------------------------------------------
 
 
-class Plain(callback_support.CallbackSupportMixin, DistributedGDRegressor):
+OLD = issubclass(DistributedGDRegressor, callback_support.CallbackSupportMixin)
+
+
+class Plain(*(() if OLD else (callback_support.CallbackSupportMixin,)), DistributedGDRegressor):
     """As with a scikit-learn that has no callbacks."""
 
     fit = callback_support.with_callbacks(DistributedGDRegressor.fit.__wrapped__)
