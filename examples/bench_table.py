@@ -2,7 +2,8 @@
 
 A column transformer (imputer and scaler for numbers, one-hot encoder for categories) and a ridge
 regression behind it, on a made-up table whose partitions count how often they are made. Beside them
-scikit-learn on the same rows in memory.
+scikit-learn on the same rows in memory, and dask-ml's classes of the same names where dask-ml is
+installed; what it cannot do is printed.
 
 Usage: python examples/bench_table.py [ROWS]
 """
@@ -54,6 +55,37 @@ def columns(transformer, imputer, scaler, encoder):
     return transformer([("numbers", numbers, NUMBERS), ("words", encoder(), WORDS)])
 
 
+def of_dask_ml(X, y):
+    """Yield the names of dask-ml's counterparts, and functions that fit them."""
+    try:
+        from dask_ml.compose import ColumnTransformer as Columns
+        from dask_ml.impute import SimpleImputer as Imputer
+        from dask_ml.linear_model import LinearRegression
+        from dask_ml.preprocessing import Categorizer
+        from dask_ml.preprocessing import OneHotEncoder as Encoder
+        from dask_ml.preprocessing import StandardScaler as Scaler
+    except ImportError as error:
+        print(f"without dask-ml: {error}")
+        return
+
+    def numbers():
+        return make_pipeline(Imputer(), Scaler())
+
+    def words():
+        return make_pipeline(Categorizer(), Encoder())
+
+    def last(rows):
+        return LinearRegression(C=1.0).fit(rows.to_dask_array(lengths=True), y.values)
+
+    yield (
+        "dask-ml, columns",
+        lambda: Columns([("n", numbers(), NUMBERS), ("w", words(), WORDS)]).fit(X),
+    )
+    yield "dask-ml, numbers alone", lambda: numbers().fit(X[NUMBERS])
+    yield "dask-ml, words alone", lambda: words().fit(X[WORDS])
+    yield "dask-ml, numbers, ridge", lambda: last(numbers().fit_transform(X[NUMBERS]))
+
+
 def main() -> None:
     n_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 5_000_000
     n = n_rows // PER_PARTITION
@@ -75,15 +107,19 @@ def main() -> None:
         model = make_pipeline(ours, DistributedGDRegressor())
         warm = X.partitions[:1], y.partitions[:1]
         model.fit(*warm)
-        seen = 0
         for name, work in (
             ("reading alone", lambda: X.map_partitions(len).compute()),
             ("column transformer", lambda: ours.fit(X)),
             ("pipeline with a ridge", lambda: model.fit(X, y)),
+            *of_dask_ml(X, y),
         ):
             seen = len(client.get_events("reads"))
             start = time.perf_counter()
-            work()
+            try:
+                work()
+            except Exception as error:
+                print(f"{name:<24} {type(error).__name__}: {str(error).splitlines()[0][:70]}")
+                continue
             seconds = time.perf_counter() - start
             reads = (len(client.get_events("reads")) - seen) / n
             print(f"{name:<24} {reads:5.2f} reads {seconds:8.2f} s", flush=True)

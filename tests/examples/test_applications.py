@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,34 @@ def test_raw_table(client, capsys):
     assert "Dask loaded: False" in said
     names = said[said.index("feature") :].split()
     assert {"weight", "town_Kiel", "month_12"} <= set(names)
+
+
+def test_digits(client):
+    mine, theirs = load("digits").run(n_copies=3, n_components=60)
+    assert mine == pytest.approx(theirs, abs=0.02)
+    assert mine > 0.6  # of 60 features; without the copies it is 0.3
+
+
+def test_recommender(client):
+    errors = load("recommender").run(20_000, n_users=200, n_items=500)
+    mine = errors["users, items and tastes"]
+    assert mine < 0.87 * errors["item's and user's means"]
+    assert mine < 1.03 * errors["matrix factorisation in memory"]
+
+
+def test_pagerank(client):
+    assert load("pagerank").run(800) < 1e-6
+
+
+def test_endless(capfd):
+    module = load("endless")
+    stream, large, killed = module.run(n_batches=20, times=0.32)
+    assert stream < 1.05 * module.NOISE
+    assert large < 0.01
+    assert killed < 1e-4
+    said = capfd.readouterr().out
+    assert "engine 'streaming'" in said
+    assert re.search(r"killed in round 2 of \d+: [1-9]\d* recover", said)
 
 
 @pytest.mark.skipif("DASK_DML_DATA" not in os.environ, reason="DASK_DML_DATA names no folder")
