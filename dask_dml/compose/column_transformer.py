@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn import config_context
+from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import process_routing
 
 from dask_dml.input.containers import is_sparse
 from dask_dml.input.kinds import is_dask
@@ -18,6 +19,7 @@ from dask_dml.preprocessing import tables
 from dask_dml.preprocessing.blockwise import rows_needed
 from dask_dml.preprocessing.family import DistributedTransformerMixin, unchanged_on_error
 from dask_dml.preprocessing.learning import (
+    WEIGHT,
     Chain,
     Size,
     example_for,
@@ -110,7 +112,8 @@ class DistributedColumnTransformer(DistributedTransformerMixin, ColumnTransforme
         y : object
             Handed to the transformers for data in memory; Dask collections are learnt from alone.
         **params : dict
-            As in scikit-learn, for data in memory.
+            As in scikit-learn; for Dask collections ``sample_weight`` where metadata routing is
+            enabled, for the transformers that request it.
 
         Returns
         -------
@@ -126,20 +129,28 @@ class DistributedColumnTransformer(DistributedTransformerMixin, ColumnTransforme
         if not is_dask(X):
             ColumnTransformer.fit(self, tables.settled(X), y, **params)
             return self
-        if params:
-            raise TypeError(
-                f"{type(self).__name__} hands no {', '.join(map(repr, params))} to transformers of "
-                "Dask collections, which learn from the columns alone. Weigh the rows in the "
-                "estimator behind it."
-            )
-        return self._fit_lazily(X)
+        return self._fit_lazily(X, self._routed(params))
 
-    def _fit_lazily(self, X: Any) -> Any:
+    def _routed(self, params: dict[str, Any]) -> Any:
+        """Return the weights that some transformer requests, None where there are none."""
+        if not params:
+            return None
+        others = [name for name in params if name != WEIGHT]
+        if others or not get_config()["enable_metadata_routing"]:
+            raise TypeError(
+                f"{type(self).__name__} hands no {', '.join(map(repr, others or params))} to "
+                "transformers of Dask collections. They take sample_weight, after "
+                "sklearn.set_config(enable_metadata_routing=True) and set_fit_request."
+            )
+        process_routing(self, "fit", **params)  # scikit-learn's errors
+        return params[WEIGHT]
+
+    def _fit_lazily(self, X: Any, weight: Any = None) -> Any:
         from dask_dml.preprocessing.chunked import passes_over, table_kind
 
         with unchanged_on_error(self):
-            plan = Plan(self, table_kind(X, type(self).__name__))
-            size = learn(list(plan.chains.values()), passes_over(X))
+            plan = Plan(self, table_kind(X, type(self).__name__), weighted=weight is not None)
+            size = learn(list(plan.chains.values()), passes_over(X, weight))
             self._take_over(plan)
             self.sparse_output_ = plan.density(size) < self.sparse_threshold
         return self
@@ -195,6 +206,8 @@ class Plan:
         Not fitted.
     like : table
         An empty table of the kind of the chunks, with the dtypes that selectors are to see.
+    weighted : bool, default=False
+        Whether passes bring weights.
 
     Attributes
     ----------
@@ -204,7 +217,7 @@ class Plan:
         By the name of the transformer; what is dropped, passed through or without columns has none.
     """
 
-    def __init__(self, transformer: Any, like: Table) -> None:
+    def __init__(self, transformer: Any, like: Table, *, weighted: bool = False) -> None:
         self.like = tables.settled(like)
         self.transformers = [
             (name, t, columns(tables.example(like)) if callable(columns) else columns)
@@ -217,7 +230,9 @@ class Plan:
             self.transformers, transformer.remainder, names, tables.width(like), everything=True
         )
         self.chains = {
-            name: Chain(list(steps_of(self._given[name], name)), columns, take(self.like, columns))
+            name: Chain(
+                list(steps_of(self._given[name], name)), columns, take(self.like, columns), weighted
+            )
             for name, columns in self._columns.items()
             if is_transformer(self._given[name])
         }

@@ -38,7 +38,7 @@ def read_collection(
     check_reachable(X, y, sample_weight)
     check_features(estimator, X, y=y, reset=reset)
     y, n_outputs, multi_output = (None, 0, False) if y is None else _read_targets(y)
-    weight = _read_weights(sample_weight)
+    weight = read_weights(sample_weight)
     dtype = table_dtype(X)
     X_chunks, y_chunks, weight_chunks = row_chunks(X, y, weight)
     return Chunks(
@@ -226,7 +226,8 @@ def _read_targets(y: Any) -> tuple[Any, int, bool]:
     return y, int(n_outputs), y.ndim == 2
 
 
-def _read_weights(weight: Any) -> Any:
+def read_weights(weight: Any) -> Any:
+    """Return weights in any container, checked as far as they can be before anything runs."""
     if weight is None:
         return None
     if isinstance(weight, Real):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from dask_dml.input.align import row_chunks
-from dask_dml.input.collections import check_reachable
+from dask_dml.input.chunks import Rows
+from dask_dml.input.collections import check_reachable, read_weights
 from dask_dml.input.containers import is_sparse, join_columns
 from dask_dml.input.kinds import is_array, is_bag, is_frame
 from dask_dml.input.origin import note_origin
@@ -76,17 +77,29 @@ def table_kind(X: Any, name: str, *, vectors: bool = False) -> Table:
     return np.empty((0, *X.shape[1:]), X.dtype)
 
 
-def passes_over(X: Any) -> Callable[[Any, Any], Any]:
-    """Return what makes a pass over a Dask collection's chunks; see `learn`."""
+def passes_over(X: Any, weight: Any = None) -> Callable[[Any, Any], Any]:
+    """Return what makes a pass over a Dask collection's chunks; see `learn`.
+
+    With weights, chunks are `Rows`.
+    """
+    from dask.delayed import delayed
+
     from dask_dml.rounds.tables import visit_tables
 
-    check_reachable(X)
-    parts = row_chunks(X, None, None)[0]
+    check_reachable(X, weight)
+    parts, _, weights = row_chunks(X, None, read_weights(weight))
+    if weights is not None:
+        together = delayed(_weighted, pure=False)
+        parts = [together(part, some) for part, some in zip(parts, weights, strict=True)]
 
     def make_pass(function: Any, broadcast: Any) -> Any:
         return visit_tables(parts, function, broadcast)
 
     return make_pass
+
+
+def _weighted(X: Any, weight: Any) -> Rows:
+    return X if isinstance(X, Rows) else Rows(X, None, weight)
 
 
 def apply(estimator: Any, X: Any, method: str = "transform") -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,11 +24,16 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import get_routing_for_object
 
+from dask_dml.input.chunks import Rows
 from dask_dml.input.containers import is_sparse
 from dask_dml.preprocessing import tables
 from dask_dml.preprocessing.digests import Parts
 from dask_dml.preprocessing.tables import Columns, Table, settled, take, width
+
+#: The metadata that steps may request.
+WEIGHT = "sample_weight"
 
 #: Makes one pass: evaluates ``function(table, number, broadcast)`` on every chunk, and adds up.
 Pass = Callable[[Callable[[Table, int, Any], Any], Any], Any]
@@ -110,6 +115,8 @@ class Chain:
         The columns that the first step gets; None stands for all.
     like : table
         An empty table of the kind that the first step gets.
+    weighted : bool, default=False
+        Whether passes bring weights, for the steps that request them by metadata routing.
 
     Attributes
     ----------
@@ -122,6 +129,7 @@ class Chain:
     steps: list[Any]
     columns: Columns
     like: Table
+    weighted: bool = False
     position: int = 0
     example: Table = None
     stored: int | None = None
@@ -190,10 +198,16 @@ class Chain:
             return
         step = self.steps[self.position]
         check_early(step, self.like)
-        self._learner = step.learner(self.like)
+        self._learner = self._learner_of(step)
         following = self.steps[self.position + 1 :]
         if hasattr(step, "fills") and following and learns(following[0]):
-            self._ahead = following[0].learner(self.like)
+            self._ahead = self._learner_of(following[0])
+
+    def _learner_of(self, step: Any) -> Any:
+        learner = step.learner(self.like)
+        if self.weighted and get_routing_for_object(step).consumes("fit", [WEIGHT]):
+            return replace(learner, weighted=True)
+        return learner
 
 
 @dataclass(frozen=True)
@@ -206,7 +220,7 @@ class Task:
     learner: Any
     ahead: Any
 
-    def observe(self, table: Table, number: int) -> Parts:
+    def observe(self, table: Table, number: int, weight: Any) -> Parts:
         """Return the digests of a chunk."""
         table = settled(take(table, self.columns))
         if not table.shape[0]:
@@ -214,8 +228,15 @@ class Task:
         else:
             for step in self.fitted:
                 table = step.transform(table)
-        ahead = None if self.ahead is None else self.ahead.observe(table, number)
-        return Parts((self.learner.observe(table, number), ahead or NOTHING))
+        given = (table, number, weight if table.shape[0] else None)
+        ahead = NOTHING if self.ahead is None else _digest(self.ahead, *given)
+        return Parts((_digest(self.learner, *given), ahead))
+
+
+def _digest(learner: Any, table: Table, number: int, weight: Any) -> Any:
+    if getattr(learner, "weighted", False):
+        return learner.observe(table, number, weight)
+    return learner.observe(table, number)
 
 
 class _Nothing:
@@ -255,9 +276,10 @@ def learn(chains: Sequence[Chain], make_pass: Pass) -> Size:
     return size
 
 
-def observe(table: Table, number: int, tasks: Sequence[Task]) -> Parts:
-    """Return the digests of a chunk for several chains."""
-    return Parts((Size.of(table), *(task.observe(table, number) for task in tasks)))
+def observe(chunk: Table | Rows, number: int, tasks: Sequence[Task]) -> Parts:
+    """Return the digests of a chunk, which may bring weights along, for several chains."""
+    table, weight = (chunk.X, chunk.weight) if isinstance(chunk, Rows) else (chunk, None)
+    return Parts((Size.of(table), *(task.observe(table, number, weight) for task in tasks)))
 
 
 def learns(step: Any) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
-from dask_dml.blocks import Shard, frozen
-from dask_dml.input.chunks import describe_nonfinite_rows
+from dask_dml.blocks import Shard
+from dask_dml.input.chunks import describe_nonfinite_rows, make_block
 from dask_dml.input.containers import is_sparse, to_matrix
 from dask_dml.preprocessing.digests import (
     Extremes,
@@ -67,6 +67,13 @@ def numbers(table: Table, number: int, dtype: np.dtype, marker: Any = np.nan) ->
 
 
 @dataclass(frozen=True)
+class WeightedMoments:
+    """Moments of rows that have weights."""
+
+    moments: Any
+
+
+@dataclass(frozen=True)
 class MomentsLearner:
     """Means and variances: learnt are `dask_dml.passes.partials.ColumnMoments`.
 
@@ -78,29 +85,34 @@ class MomentsLearner:
         Whether means, and variances, are to be used.
     marker : object, default=nan
         What stands for a missing value.
+    weighted : bool, default=False
+        Whether rows have weights; learnt are `WeightedMoments` then.
     """
 
     dtype: np.dtype
     centre: bool
     scale: bool
     marker: Any = np.nan
+    weighted: bool = False
 
-    def observe(self, table: Table, number: int) -> Any:
+    def observe(self, table: Table, number: int, weight: Any = None) -> Any:
         """Return the moments of a chunk's columns."""
         from dask_dml.passes.evaluate import Use, column_moments
 
         X = numbers(table, number, self.dtype, self.marker)
-        block = frozen(X, np.empty((X.shape[0], 0)), None, ((number, X.shape[0]),))
+        block = make_block(
+            X, None, weight, number=number, n_features=X.shape[1], n_outputs=0, dtype=self.dtype
+        )
         return column_moments(Shard(number, (block,)), Use(self.centre, self.scale))
 
     def after(self, total: Any) -> Learned:
         """Return the moments of all rows."""
-        return Learned(total)
+        return Learned(WeightedMoments(total) if self.weighted else total)
 
     def filled(self, total: Any, values: np.ndarray, marker: Any) -> Any:
         """Return the moments after missing values have been replaced, by one for each column."""
-        if not is_nan(marker):
-            return None
+        if self.weighted or not is_nan(marker):
+            return None  # the weight of the missing ones is not known
         nothing = np.zeros(len(total.weight))
         n_missing = total.n_rows - total.weight
         values = values.astype(np.float64)

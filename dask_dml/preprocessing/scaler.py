@@ -208,11 +208,8 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
             use = Use(bool(self.with_mean), bool(self.with_std))
             moments = visit_once(chunks, column_moments, use)
             check_rows(moments.n_rows, chunks.n_features)
-            if chunks.weight is not None and not moments.weight.any():
-                raise ValueError(
-                    "The sample weights sum to zero: there is nothing to fit. Give at least one "
-                    "row with values a positive sample_weight."
-                )
+            if chunks.weight is not None:
+                _check_weights(moments)
             counts = chunks.weight is None and (
                 before is None or np.asarray(self.n_samples_seen_).dtype.kind == "i"
             )
@@ -237,11 +234,16 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
 
     def learned(self, value: Any, like: Any) -> None:
         """Become fitted by the moments of all rows."""
+        from dask_dml.preprocessing.numbers import WeightedMoments
         from dask_dml.rounds import check_rows
 
+        weighted = isinstance(value, WeightedMoments)
+        moments = value.moments if weighted else value
         validate_data(self, like, reset=True, skip_check_array=True)
-        check_rows(value.n_rows, self.n_features_in_)
-        self._set_moments(value, counts=True)
+        check_rows(moments.n_rows, self.n_features_in_)
+        if weighted:
+            _check_weights(moments)
+        self._set_moments(moments, counts=not weighted)
 
     def example(self, like: Any) -> Any:
         """Return a table of one row that the fitted scaler can transform."""
@@ -279,3 +281,11 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
         tags.input_tags.sparse = not self.with_mean
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _check_weights(moments: Any) -> None:
+    if not moments.weight.any():
+        raise ValueError(
+            "The sample weights sum to zero: there is nothing to fit. Give at least one row with "
+            "values a positive sample_weight."
+        )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dask_dml.input.chunks import Chunks
+from dask_dml.input.chunks import Chunks, Rows
 from dask_dml.rounds.choose import client_for_tasks, count_threads
 from dask_dml.rounds.streaming import SinglePass
 from dask_dml.rounds.tasks import chunk_name, chunk_tasks
@@ -99,4 +99,4 @@ def _visit(
 
 
 def _count(X: Any, y: Any, weight: Any, number: int, spec: Mapping[str, Any]) -> int:  # noqa: ARG001
-    return int(X.shape[0])
+    return int((X.X if isinstance(X, Rows) else X).shape[0])
