@@ -57,7 +57,7 @@ def by_least_squares(
         for a, b in itertools.pairwise(bounds)
     ]
     X, y = da.concatenate(parts), np.full(n, 1.0 - DAMPING)  # ranks of mean 1, not 1 / n
-    model = DistributedGDRegressor(penalty=None, fit_intercept=False, tol=1e-10).fit(X, y)
+    model = DistributedGDRegressor(penalty=None, fit_intercept=False, tol=1e-7).fit(X, y)
     return model.coef_ / model.coef_.sum(), model
 
 
@@ -99,7 +99,7 @@ def run(n_pages: int, n_chunks: int = 8) -> float:
 
 
 def main() -> None:
-    n_pages = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    n_pages = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     with (
         LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"

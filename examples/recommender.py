@@ -104,7 +104,7 @@ def run(n_ratings: int, n_users: int, n_items: int, n_parts: int = 8) -> dict[st
 
 
 def main() -> None:
-    n_ratings = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    n_ratings = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
     with (
         LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
