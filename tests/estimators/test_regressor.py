@@ -198,6 +198,7 @@ BAD = [
     ("power_t", -1.0, "a float in the range [0.0, inf)"),
     ("momentum", 1.0, "a float in the range [0.0, 1.0)"),
     ("aggregation", "mean", "a str among {'weighted', 'uniform'}"),
+    ("checkpoint", 3, "a path, a URL or a Checkpoint or None"),
     ("n_shards", 0, "an int in the range [1, inf) or a str among {'blocks'} or None"),
     ("n_shards", "chunks", "an int in the range [1, inf) or a str among {'blocks'} or None"),
     ("warm_start", 1, BOOLEAN),
@@ -235,6 +236,7 @@ def test_numpy_scalars_are_parameters_too():
     ).fit(X, Y)
 
 
+@pytest.mark.filterwarnings("ignore:X is a .* in memory, and y a Dask collection")
 @pytest.mark.parametrize("container", ["array", "frame", "dask"])
 def test_a_single_column_of_targets_is_one_output_as_in_scikit_learn(container):
     column = Y[:, None]

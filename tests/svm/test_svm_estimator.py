@@ -217,6 +217,7 @@ def declared_frame(strange):
     return y
 
 
+@pytest.mark.filterwarnings("ignore:X is a .* in memory, and y a Dask collection")
 @pytest.mark.parametrize("rows", ["frame", "array", "memory"])
 def test_labels_outside_of_the_declared_categories(rows):
     frame = dd.from_pandas(pd.DataFrame(X), npartitions=3)
