@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
-#: Times that a solution is corrected by what is left of the system.
-CORRECTIONS = 2
-#: Steps of another method after which to ask whether the gap falls, how many of the last tell, and
-#: how many more are too many; larger gaps are as good as none, and smaller ones are rounding.
-MIN_STEPS, LOOK_BACK, STEPS_LEFT, HUGE, ROUNDING = 14, 6, 20.0, 1e30, 1e-14
+from dask_dml.solvers.margin_systems import CORRECTIONS, definite_solver
+
+#: Steps after which to ask whether the gap falls where time is short; how many of the last tell;
+#: larger gaps are as good as none, and smaller ones are rounding.
+FEW_STEPS, LOOK_BACK, HUGE, ROUNDING = 7, 6, 1e30, 1e-14
 
 
-def falls_slowly(gaps: list[float], tol: float, most: float = STEPS_LEFT) -> bool:
+def falls_slowly(
+    gaps: list[float], tol: float, first: int, most: float, left: float = math.inf
+) -> bool:
     """Return whether relative gaps fall so slowly that an interior point is found sooner.
 
     Parameters
@@ -24,14 +26,18 @@ def falls_slowly(gaps: list[float], tol: float, most: float = STEPS_LEFT) -> boo
         After each step of another method.
     tol : float
         The gap that is to be met.
+    first : int
+        Steps after which to ask, where time is not short.
     most : float
-        Steps that there is time for; where these are few, the first ones tell.
+        Steps more that are too many.
+    left : float, default=inf
+        Steps that there is time for.
     """
-    if len(gaps) < (MIN_STEPS if most >= STEPS_LEFT else LOOK_BACK + 1):
+    if len(gaps) < (first if left >= most else FEW_STEPS):
         return False
     now, before = (float(np.clip(gaps[at], ROUNDING, HUGE)) for at in (-1, -1 - LOOK_BACK))
-    left = np.log(max(now / max(tol, ROUNDING), 1.0))
-    return bool(left > min(most, STEPS_LEFT) / LOOK_BACK * np.log(max(before / now, 1.0)))
+    factor = np.log(max(now / max(tol, ROUNDING), 1.0))
+    return bool(factor > min(most, left) / LOOK_BACK * np.log(max(before / now, 1.0)))
 
 
 @dataclass(frozen=True)
@@ -161,33 +167,11 @@ def solver(
     free = np.flatnonzero(~held)
     K = matrix[np.ix_(free, free)]
     K[np.diag_indices_from(K)] += diagonal[free]
-    scale = np.diagonal(K).copy()
-    scale = 1.0 / np.sqrt(np.where(scale > 0.0, scale, 1.0))
-    scaled = K * scale * scale[:, None]
-    factor = _factor(scaled)
+    solve_free = definite_solver(K, CORRECTIONS)
 
     def solve(right: np.ndarray) -> np.ndarray:
-        goal = scale * right[free]
-        found = scipy.linalg.cho_solve(factor, goal, check_finite=False)
-        for _ in range(CORRECTIONS):
-            rest = goal - scaled @ found
-            found += scipy.linalg.cho_solve(factor, rest, check_finite=False)
         z = np.zeros(len(right))
-        z[free] = scale * found
+        z[free] = solve_free(right[free])
         return z
 
     return solve
-
-
-def _factor(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return the Cholesky factor, of a little more where rounding hides the sign."""
-    more = 0.0
-    while True:
-        tried = matrix.copy()
-        tried[np.diag_indices_from(tried)] += more
-        try:
-            return scipy.linalg.cho_factor(tried, lower=True, overwrite_a=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            more = max(100.0 * more, 1e-15)
-            if more > 1.0:
-                raise

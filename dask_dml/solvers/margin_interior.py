@@ -11,7 +11,7 @@ three rounds, and its Hessian has all rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,8 @@ import numpy as np
 from dask_dml.objective.certificate import certified_gap
 from dask_dml.objective.interior import InteriorAnswer, InteriorQuery
 from dask_dml.objective.margins import MarginEvaluation, MarginProblem
-from dask_dml.solvers.margin_systems import CORRECTIONS, definite_solver, hessian_of, ridge_of
+from dask_dml.solvers.interior_parts import PenaltyParts, solver
+from dask_dml.solvers.margin_systems import hessian_of, ridge_of
 from dask_dml.solvers.quadratic import symmetric
 
 #: Share of the way to where a variable would be zero that a step may go.
@@ -31,112 +32,12 @@ ENOUGH, PATIENCE = 0.9, 12
 JOINED = 30.0
 
 
-#: Steps of another method after which to ask whether the gap falls (with the hinge, whose window
-#: is narrowed first, and with the squared hinge), how many of the last tell, and how many more are
-#: too many; larger gaps are as good as none, and smaller ones are rounding.
-HINGE_STEPS, MIN_STEPS, LOOK_BACK, STEPS_LEFT, HUGE, ROUNDING = 22, 14, 6, 15, 1e30, 1e-14
-
-
-def falls_slowly(gaps: list[float], tol: float, *, squared: bool) -> bool:
-    """Return whether relative gaps fall so slowly that an interior point is found sooner."""
-    if len(gaps) < (MIN_STEPS if squared else HINGE_STEPS):
-        return False
-    now, before = (float(np.clip(gaps[at], ROUNDING, HUGE)) for at in (-1, -1 - LOOK_BACK))
-    left = np.log(max(now / max(tol, ROUNDING), 1.0))
-    return bool(left > STEPS_LEFT / LOOK_BACK * np.log(max(before / now, 1.0)))
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Positive and negative parts of coefficients with an L1 penalty, and their dual variables."""
-
-    parts: np.ndarray
-    duals: np.ndarray
-
-
-class _Penalty:
-    """What the penalty adds to the systems.
-
-    Parameters
-    ----------
-    problem : MarginProblem
-        The problem.
-    z : ndarray of shape (n_features + 1,)
-        The first point, intercept last.
-    centre : float
-        Where the central path is joined.
-    """
-
-    def __init__(self, problem: MarginProblem, z: np.ndarray, centre: float) -> None:
-        self.ridge = ridge_of(problem, len(z) - 1)
-        self.z = z
-        self.held = np.zeros(len(z), bool)
-        self.held[-1] = problem.scaling == 0.0
-        self.l1 = (self.ridge > 0.0) & problem.l1
-        weight = np.where(self.l1, self.ridge, 1.0)
-        root = np.sqrt(0.25 * z**2 + (centre / weight) ** 2)
-        parts = np.array([root + 0.5 * z, root - 0.5 * z])
-        self._at = _Parts(parts, centre / parts)
-        self._change = _Parts(np.zeros_like(parts), np.zeros_like(parts))
-        self._correction = np.zeros_like(parts)
-        # How far from feasible the dual variables are.
-        self.residual = np.inf
-
-    def products(self, step: float = 0.0) -> tuple[float, int]:
-        """Return sum and number of the products that the central path makes equal."""
-        parts = self._at.parts + step * self._change.parts
-        duals = self._at.duals + step * self._change.duals
-        return float((parts * duals)[:, self.l1].sum()), 2 * int(self.l1.sum())
-
-    def system(self, u: np.ndarray, centre: float | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the penalty adds to the matrix's diagonal and to the right-hand side.
-
-        Parameters
-        ----------
-        u : ndarray of shape (n_features + 1,)
-            ``sum_i alpha_i y_i (x_i, 1)``.
-        centre : float or None
-            What the products shall be; None for zero, and without a correction.
-        """
-        smooth = ~self.l1
-        diagonal = np.where(smooth, self.ridge, 0.0)
-        right = u - diagonal * self.z
-        parts, duals = self._at.parts, self._at.duals
-        wanted = -parts * duals
-        if centre is not None:
-            wanted = wanted + centre - self._correction
-        rest = np.array([self.ridge - u, self.ridge + u]) - duals
-        ease = (parts / duals).sum(axis=0)
-        shift = (wanted - parts * rest) / duals
-        apart = self.z - parts[0] + parts[1]
-        self._wanted, self._rest = wanted, rest
-        self.residual = float(np.abs(right[smooth]).sum() + np.abs(rest[:, self.l1]).sum())
-        self._ease, self._shift = ease, shift[0] - shift[1] - apart
-        diagonal[self.l1] = 1.0 / ease[self.l1]
-        right[self.l1] = (self._shift / ease)[self.l1]
-        return diagonal, right
-
-    def tell(self, move: np.ndarray, *, predicts: bool) -> float:
-        """Take the solution of the last system; return how far parts and duals stay positive."""
-        du = (move - self._shift) / self._ease
-        duals = self._rest + np.array([-du, du])
-        parts = (self._wanted - self._at.parts * duals) / self._at.duals
-        duals[:, ~self.l1] = parts[:, ~self.l1] = 0.0
-        self._change = _Parts(parts, duals)
-        if predicts:
-            self._correction = parts * duals
-        rate = max(
-            float((-parts / self._at.parts).max(initial=0.0)),
-            float((-duals / self._at.duals).max(initial=0.0)),
-        )
-        return min(1.0 / rate, 1.0) if rate > 0.0 else 1.0
-
-    def move(self, step: float, move: np.ndarray) -> None:
-        """Take a step."""
-        self.z = self.z + step * move
-        self._at = _Parts(
-            self._at.parts + step * self._change.parts, self._at.duals + step * self._change.duals
-        )
+def _parts(problem: MarginProblem, z: np.ndarray, centre: float) -> PenaltyParts:
+    ridge = ridge_of(problem, len(z) - 1)
+    kinked = (ridge > 0.0) & problem.l1
+    held = np.zeros(len(z), bool)
+    held[-1] = problem.scaling == 0.0
+    return PenaltyParts(np.where(kinked, ridge, 0.0), np.where(kinked, 0.0, ridge), held, z, centre)
 
 
 def interior_point(
@@ -164,7 +65,7 @@ def interior_point(
         Sent the answer.
     """
     centre = JOINED * e.objective / n_rows
-    penalty = _Penalty(problem, np.append(e.query.coef, e.query.intercept), centre)
+    penalty = _parts(problem, np.append(e.query.coef, e.query.intercept), centre)
     lowest, gap, step, n_worse = e, e.gap, 0.0, 0
     while n_worse < PATIENCE:
         z = penalty.z
@@ -183,7 +84,7 @@ def interior_point(
         better = best.gap < ENOUGH * gap or mean < ENOUGH * centre
         n_worse = 0 if better or penalty.residual < ENOUGH * residual else n_worse + 1
         centre, gap = mean, min(gap, best.gap)
-        solve = _solver(hessian_of(seen), diagonal, penalty.held)
+        solve = solver(symmetric(hessian_of(seen)[:-1, :-1]), diagonal, penalty.held)
         move = solve(right + uncentred)
         along = penalty.tell(move, predicts=True)
         told = yield replace(_query(z, centre), stage="predict", move=move)
@@ -213,20 +114,3 @@ def _with_bound(e: MarginEvaluation, last: MarginEvaluation) -> MarginEvaluation
     return replace(
         e, gap=gap, relative_gap=relative, dual_scale=last.dual_scale, counts=last.counts
     )
-
-
-def _solver(
-    hessian: np.ndarray, diagonal: np.ndarray, held: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that solves the system for a right-hand side, some coordinates held."""
-    free = np.flatnonzero(~held)
-    K = symmetric(hessian[:-1, :-1])[np.ix_(free, free)]
-    K[np.diag_indices_from(K)] += diagonal[free]
-    solve_free = definite_solver(K, CORRECTIONS)
-
-    def solve(right: np.ndarray) -> np.ndarray:
-        z = np.zeros(len(right))
-        z[free] = solve_free(right[free])
-        return z
-
-    return solve

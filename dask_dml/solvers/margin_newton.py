@@ -29,8 +29,9 @@ from dask_dml.objective.margins import (
 )
 from dask_dml.passes.products import WindowRows
 from dask_dml.solvers.base import Continuation
+from dask_dml.solvers.interior_parts import falls_slowly
 from dask_dml.solvers.margin_descent import descend
-from dask_dml.solvers.margin_interior import falls_slowly, interior_point
+from dask_dml.solvers.margin_interior import interior_point
 from dask_dml.solvers.margin_search import search
 from dask_dml.solvers.margin_systems import (
     ConjugateGradients,
@@ -72,6 +73,9 @@ MAX_PRODUCTS = 100
 DENSE_COLUMNS = 300
 #: Gap after coordinate descent at which the classes are all but separated.
 SEPARATED = 1.0
+#: Steps after which to ask whether the gap falls (of the hinge, whose window is narrowed first, and
+#: of the squared hinge), and steps more that are too many: what the interior-point method takes.
+HINGE_STEPS, MIN_STEPS, STEPS_LEFT = 22, 14, 15.0
 #: Share of the squared residual that conjugate gradients may leave.
 FORCING = 0.05
 
@@ -241,8 +245,8 @@ class SvmNewtonStep:
     def _is_stuck(self, e: MarginEvaluation) -> bool:
         """Return whether the gap falls so slowly that an interior-point method is sooner there."""
         self._gaps.append(e.relative_gap)
-        squared = self.problem.squared
-        return self._n_failed > 0 or falls_slowly(self._gaps, self.tol, squared=squared)
+        first = MIN_STEPS if self.problem.squared else HINGE_STEPS
+        return self._n_failed > 0 or falls_slowly(self._gaps, self.tol, first, STEPS_LEFT)
 
     def _interior_point(self, e: MarginEvaluation) -> Generator[_Asked, Any, None]:
         self.interior = True

@@ -24,6 +24,9 @@ from dask_dml.solvers.interior_parts import falls_slowly
 from dask_dml.solvers.quadratic import solve_smooth, symmetric, try_quadratic
 from dask_dml.solvers.residual_interior import AIM, InteriorPath
 
+#: Steps after which to ask whether the gap falls, and how many more are too many: as many passes as
+#: the interior-point method takes.
+MIN_STEPS, STEPS_LEFT = 14, 20.0
 #: Damping relative to the second moments that is kept when all goes well.
 _LEAST_DAMPING = 1e-6
 #: Steps that are taken without asking whether the objective falls, once it is flat.
@@ -166,8 +169,8 @@ class NewtonStep:
         self._gaps.append(min([gap, *self._gaps[-1:]]))
         now = time.monotonic()
         pace = (now - self._began) / len(self._gaps)
-        most = (self.deadline - now) / pace if pace > 0.0 else math.inf
-        return falls_slowly(self._gaps, self.tol, most)
+        left = (self.deadline - now) / pace if pace > 0.0 else math.inf
+        return falls_slowly(self._gaps, self.tol, MIN_STEPS, STEPS_LEFT, left)
 
     def _adapt(self, value: float) -> None:
         """Trust the Hessian more where the model was right, less where the step was cut."""
