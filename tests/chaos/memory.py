@@ -1,0 +1,123 @@
+"""Fits of more than the workers' memory, with real limits: run by hand, prints a Markdown table.
+
+    python -m tests.chaos.memory --times 0.25 1.5 4
+
+X is as many times the memory of two workers as is said.  Every worker's process and this one are
+watched while the fit runs; a worker that oversteps its limit is killed by its nanny.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import psutil
+import scipy.sparse as sp
+
+from dask_dml import DistributedGDRegressor
+from tests.chaos.clusters import cluster
+
+N_FEATURES, CHUNK_BYTES = 50, 16 * 2**20
+N_ROWS = CHUNK_BYTES // (8 * N_FEATURES)
+
+
+def dense(number):
+    """Return the rows of a chunk."""
+    return np.random.default_rng(number).normal(size=(N_ROWS, N_FEATURES))
+
+
+def sparse(number):
+    """Return as many bytes of CSR, one entry of four stored."""
+    rng = np.random.default_rng(number)
+    n_rows, stored = 8 * N_ROWS // 3, N_FEATURES // 4
+    indices = np.argsort(rng.random((n_rows, N_FEATURES)), axis=1)[:, :stored]
+    values = rng.normal(size=n_rows * stored)
+    starts = np.arange(0, n_rows * stored + 1, stored)
+    rows = (values, np.sort(indices, axis=1).astype(np.int32).ravel(), starts.astype(np.int32))
+    return sp.csr_array(rows, shape=(n_rows, N_FEATURES))
+
+
+def frame(number):
+    """Return the rows of a partition."""
+    return pd.DataFrame(dense(number), columns=[f"c{n}" for n in range(N_FEATURES)])
+
+
+def made(container, n_chunks):
+    """Return lazy X and y."""
+    if container == "frame":
+        X = dd.from_map(frame, range(n_chunks), meta=frame(0)[:0])
+        return X, X["c0"] - X["c1"]
+    make = {"dense": dense, "csr": sparse}[container]
+    meta = sp.csr_array((0, N_FEATURES)) if container == "csr" else np.empty((0, 0))
+    shape = make(0).shape
+    parts = [
+        da.from_delayed(dask.delayed(make)(n), shape, dtype=float, meta=meta)
+        for n in range(n_chunks)
+    ]
+    rng = da.random.default_rng(0)
+    return da.concatenate(parts), rng.normal(size=n_chunks * shape[0], chunks=shape[0])
+
+
+class Peaks:
+    """The largest memory of some processes while this is entered."""
+
+    def __init__(self, pids):
+        self._processes = [psutil.Process(pid) for pid in pids]
+        self.most = [0] * len(self._processes)
+        self.first = [process.memory_info().rss for process in self._processes]
+        self._done = threading.Event()
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self):
+        while not self._done.wait(0.02):
+            for n, process in enumerate(self._processes):
+                try:
+                    self.most[n] = max(self.most[n], process.memory_info().rss)
+                except psutil.NoSuchProcess:
+                    self.most[n] = -1
+                    return
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join()
+
+
+def main():
+    """Run what the command line asks for, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=float, nargs="+", default=[0.25, 1.5, 4.0])
+    parser.add_argument("--containers", nargs="+", default=["dense", "csr", "frame"])
+    parser.add_argument("--limit", type=int, default=700, help="MiB of a worker")
+    options = parser.parse_args()
+    print("| X | times the memory | engine | seconds | peak of a worker | client | lost |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    with cluster(2, memory_limit=f"{options.limit}MiB") as client:
+        for container in options.containers:
+            for times in options.times:
+                n_chunks = int(times * 2 * options.limit * 2**20 / CHUNK_BYTES)
+                before = client.run(lambda dask_worker: dask_worker.id)
+                pids = [psutil.Process().pid, *client.run(lambda: psutil.Process().pid).values()]
+                began = time.monotonic()
+                with Peaks(pids) as peaks:
+                    model = DistributedGDRegressor().fit(*made(container, n_chunks))
+                lost = len(set(before) - set(client.run(lambda dask_worker: dask_worker.id)))
+                print(
+                    f"| {container} | {times:g} | {model.engine_} | {time.monotonic() - began:.0f} "
+                    f"| {max(peaks.most[1:]) / 2**20:.0f} of {options.limit} MiB "
+                    f"| +{(peaks.most[0] - peaks.first[0]) / 2**20:.0f} MiB | {lost} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
