@@ -19,7 +19,7 @@ import numpy as np
 from dask_dml.objective.certificate import certified_gap
 from dask_dml.objective.interior import InteriorAnswer, InteriorQuery
 from dask_dml.objective.margins import MarginEvaluation, MarginProblem
-from dask_dml.solvers.interior_parts import PenaltyParts, solver
+from dask_dml.solvers.interior_parts import PenaltyParts, falls_slowly, solver
 from dask_dml.solvers.margin_systems import hessian_of, ridge_of
 from dask_dml.solvers.quadratic import symmetric
 
@@ -30,6 +30,16 @@ NEARLY = 0.995
 ENOUGH, PATIENCE = 0.9, 12
 #: Where the central path is joined, relative to the mean loss: first steps from nearer are short.
 JOINED = 30.0
+
+
+#: Steps after which to ask whether the gap falls (of the hinge, whose window is narrowed first, and
+#: of the squared hinge), and steps more that are too many: what the interior-point method takes.
+HINGE_STEPS, MIN_STEPS, STEPS_LEFT = 22, 14, 15.0
+
+
+def is_sooner(problem: MarginProblem, gaps: list[float], tol: float) -> bool:
+    """Return whether gaps after each step of another method fall more slowly than these would."""
+    return falls_slowly(gaps, tol, MIN_STEPS if problem.squared else HINGE_STEPS, STEPS_LEFT)
 
 
 def _parts(problem: MarginProblem, z: np.ndarray, centre: float) -> PenaltyParts:

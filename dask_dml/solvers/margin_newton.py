@@ -29,9 +29,8 @@ from dask_dml.objective.margins import (
 )
 from dask_dml.passes.products import WindowRows
 from dask_dml.solvers.base import Continuation
-from dask_dml.solvers.interior_parts import falls_slowly
 from dask_dml.solvers.margin_descent import descend
-from dask_dml.solvers.margin_interior import interior_point
+from dask_dml.solvers.margin_interior import interior_point, is_sooner
 from dask_dml.solvers.margin_search import search
 from dask_dml.solvers.margin_systems import (
     ConjugateGradients,
@@ -73,9 +72,6 @@ MAX_PRODUCTS = 100
 DENSE_COLUMNS = 300
 #: Gap after coordinate descent at which the classes are all but separated.
 SEPARATED = 1.0
-#: Steps after which to ask whether the gap falls (of the hinge, whose window is narrowed first, and
-#: of the squared hinge), and steps more that are too many: what the interior-point method takes.
-HINGE_STEPS, MIN_STEPS, STEPS_LEFT = 22, 14, 15.0
 #: Share of the squared residual that conjugate gradients may leave.
 FORCING = 0.05
 
@@ -245,8 +241,7 @@ class SvmNewtonStep:
     def _is_stuck(self, e: MarginEvaluation) -> bool:
         """Return whether the gap falls so slowly that an interior-point method is sooner there."""
         self._gaps.append(e.relative_gap)
-        first = MIN_STEPS if self.problem.squared else HINGE_STEPS
-        return self._n_failed > 0 or falls_slowly(self._gaps, self.tol, first, STEPS_LEFT)
+        return self._n_failed > 0 or is_sooner(self.problem, self._gaps, self.tol)
 
     def _interior_point(self, e: MarginEvaluation) -> Generator[_Asked, Any, None]:
         self.interior = True
