@@ -70,8 +70,9 @@ MAX_ROWS, MERGED_ROWS = 3000, 6000
 MAX_PRODUCTS = 100
 #: Columns for which the preconditioner is exact, of all problems together.
 DENSE_COLUMNS = 300
-#: Gap after coordinate descent at which the classes are all but separated.
-SEPARATED = 1.0
+#: Gap after coordinate descent at which the classes are all but separated, and columns of a model
+#: with an L1 penalty that takes as long as many interior points where a step leaves such a gap.
+SEPARATED, LARGE_MODEL = 1.0, 500
 #: Share of the squared residual that conjugate gradients may leave.
 FORCING = 0.05
 
@@ -150,8 +151,7 @@ class SvmNewtonStep:
         self._n_failed = 0
         self._gaps: list[float] = []
         self.interior = False
-        self._bent = np.empty((0, 0))
-        self._keeps = False
+        self._bent, self._keeps = np.empty((0, 0)), False
         # Whether conjugate gradients have come to their limit.
         self._hard = False
         self._wide = len(coef) > MAX_COLUMNS
@@ -222,8 +222,7 @@ class SvmNewtonStep:
         self.current = e = yield MarginQuery(z[:-1], float(z[-1]), self._width)
         self.n_iter += 1
         # Models of very many columns, or of rows that are all but separated, take minutes to solve.
-        many = np.count_nonzero(z) > MAX_COLUMNS
-        self.stalled = bool(many or e.relative_gap > SEPARATED)
+        self.stalled = bool(np.count_nonzero(z) > MAX_COLUMNS or e.relative_gap > SEPARATED)
         return e
 
     def _is_degenerate(self, e: MarginEvaluation) -> bool:
@@ -241,7 +240,9 @@ class SvmNewtonStep:
     def _is_stuck(self, e: MarginEvaluation) -> bool:
         """Return whether the gap falls so slowly that an interior-point method is sooner there."""
         self._gaps.append(e.relative_gap)
-        return self._n_failed > 0 or is_sooner(self.problem, self._gaps, self.tol)
+        sooner = is_sooner(self.problem, self._gaps, self.tol)
+        large = self.problem.l1 and self.n_columns > LARGE_MODEL
+        return self._n_failed > 0 or sooner or (large and e.relative_gap > SEPARATED)
 
     def _interior_point(self, e: MarginEvaluation) -> Generator[_Asked, Any, None]:
         self.interior = True
