@@ -44,7 +44,8 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
     alphas : int or array-like of shape (n_alphas,), default=100
         Strengths of the penalty to try.  An int is their number: they fall from the smallest one
         that sets all coefficients to zero to `eps` times that, evenly on a logarithmic scale.
-        (For a share of the L1 norm below 0.001, from the one that would at 0.001.)
+        (For a share of the L1 norm below 0.001, from the one that would at 0.001; without an L1
+        norm, from ten times the largest mean square of a column about its mean.)
     eps : float, default=1e-3
         Smallest over largest of those alphas.
     penalty : {"l2", "l1", "elasticnet"}, default="l2"

@@ -25,9 +25,12 @@ from dask_dml.solvers import statistics
 from dask_dml.solvers.base import Outcome
 from dask_dml.solvers.quadratic import condition, symmetric
 
-#: What takes the place of a share of zero in the largest penalty of a grid: no ridge penalty sets
-#: all coefficients to zero (Friedman, Hastie and Tibshirani, 2010).
+#: What takes the place of a small share of the L1 norm in the largest penalty of a grid (Friedman,
+#: Hastie and Tibshirani, 2010).
 LEAST_RATIO = 1e-3
+#: The largest ridge penalty of a grid relative to the largest mean square of a column: no ridge
+#: penalty sets all coefficients to zero, but this one takes ten elevenths of each.
+RIDGE = 10.0
 #: Rounding of a mean squared error, relative to the terms that it is the difference of.
 _ROUNDING = 1e-13
 
@@ -103,7 +106,10 @@ def _sum(parts: PartStatistics, division: int, chosen: Sequence[int] | range) ->
 
 
 def largest_penalty(total: Statistics, ratio: float, *, fit_intercept: bool) -> float:
-    """Return the smallest alpha for which all coefficients are zero.
+    """Return the alpha that a grid begins with.
+
+    The smallest for which all coefficients are zero; without an L1 norm, one that leaves little of
+    them, whatever the units of X.
 
     Parameters
     ----------
@@ -115,6 +121,8 @@ def largest_penalty(total: Statistics, ratio: float, *, fit_intercept: bool) -> 
         Whether columns and targets are centred.
     """
     quadratic = statistics.Quadratic.of(total, centred=fit_intercept)
+    if ratio == 0.0:
+        return RIDGE * float(np.diagonal(quadratic.B).max(initial=0.0))
     # With several outputs the largest of theirs, as each output is a problem of its own.
     return float(np.abs(quadratic.c).max(initial=0.0)) / max(ratio, LEAST_RATIO)
 

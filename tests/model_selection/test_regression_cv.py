@@ -14,6 +14,7 @@ import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNetCV, LassoCV, Ridge, RidgeCV, enet_path
 from sklearn.model_selection import (
@@ -295,3 +296,11 @@ def test_scikit_learns_checks(estimator, check):
         # Tables of a few rows of more columns, halved.
         warnings.simplefilter("ignore", ConvergenceWarning)
         check(estimator)
+
+
+@pytest.mark.parametrize("units", [1e-3, 1.0, 1e3])
+def test_the_ridge_grid_knows_the_units_of_the_columns(units):
+    X, y = load_diabetes(return_X_y=True)
+    model = DistributedGDRegressorCV(alphas=10).fit(units * X, y)
+    best = RidgeCV(np.logspace(-4, 2, 50)).fit(X, y).score(X, y)
+    assert model.score(units * X, y) > best - 0.01
