@@ -14,7 +14,7 @@ from dask_dml.objective.margins import MarginProblem
 from dask_dml.passes.margins import column_squares
 from dask_dml.rounds.base import Rounds, regaining
 from dask_dml.solvers.base import Limits, Outcome, minimise
-from dask_dml.solvers.dual.active_set import MergeObjective, MergeStep, rows_to_merge
+from dask_dml.solvers.dual.active_set import ENTRIES, MergeObjective, MergeStep, rows_to_merge
 from dask_dml.solvers.dual.active_set_pass import DualPieces, dual_values
 from dask_dml.solvers.dual.ascent_pass import count_dual_support, forget
 from dask_dml.solvers.dual.descent import DualObjective, DualStep, plan_dual
@@ -120,7 +120,7 @@ def _all_travel(task: Task) -> bool:
     """Return whether all rows may travel to the driver, as few rows of many columns do."""
     n_rows, n_classes = float(task.rows.sum()), len(task.rows)
     n_problems = n_classes if n_classes > 2 else 1
-    if not n_rows > 0.0:  # or not known
+    if not n_rows > 0.0 or task.entries * n_problems > ENTRIES:  # or not known
         return False
     return rows_to_merge((int(n_rows),), task.n_features, task.entries, n_problems) >= n_rows
 
