@@ -54,7 +54,8 @@ def test_scikit_learns_checks_of_the_regressor(estimator, check):
 def test_weights_are_repetitions_to_the_last_digit(loss, penalty, check):
     # With a kink in the loss and a weak L2 penalty tol leaves more digits open than the check.
     strong = loss == "epsilon_insensitive" and penalty in ("l2", "elasticnet")
-    estimator = DistributedGDRegressor(loss, penalty=penalty, alpha=0.1 if strong else 1e-4)
+    alpha, tol = (0.1, 1e-12) if strong else (1e-4, 1e-6)
+    estimator = DistributedGDRegressor(loss, penalty=penalty, alpha=alpha, tol=tol)
     with warnings.catch_warnings():
         # More columns than rows, and a penalty too weak for a certificate.
         warnings.simplefilter("ignore", ConvergenceWarning)
