@@ -50,8 +50,19 @@ class DistributedLinearSVCCV(LinearClassifierMixin, LinearEstimator):
     Cs : int or array-like of shape (n_Cs,), default=10
         Values of C to try; an int is the number of values from 1e-4 to 1e4, evenly on a
         logarithmic scale, as in `LogisticRegressionCV` of scikit-learn.
-    penalty, loss, tol, fit_intercept, intercept_scaling, class_weight, random_state, max_iter
-        As in `DistributedLinearSVC`.
+    penalty : {"l2", "l1"}, default="l2"
+        Penalty of the coefficients; ``"l1"`` needs the squared hinge.
+    loss : {"squared_hinge", "hinge"}, default="squared_hinge"
+        Loss of a row on the wrong side of its margin.
+    tol : float, default=1e-4
+        Distance from the optimum, relative to a lower bound of it, at which each fit stops.
+    fit_intercept : bool, default=True
+        Whether to fit an intercept.
+    intercept_scaling : float or None, default=1.0
+        The intercept is `intercept_scaling` times the coefficient of a column of that value, and
+        penalised with it; None leaves it free.
+    class_weight : mapping of class to float, "balanced" or None, default=None
+        What C is multiplied by for each class.
     cv : int, cross-validation splitter, iterable of (train, test) or None, default=None
         None stands for 5.  An int makes folds that keep the shares of the classes, like
         `sklearn.model_selection.StratifiedKFold`.
@@ -60,6 +71,10 @@ class DistributedLinearSVCCV(LinearClassifierMixin, LinearEstimator):
     selection : {"min", "1se"}, default="min"
         ``"min"``: the best mean score, the least error.  ``"1se"``: the strongest penalty (the
         smallest C) whose mean score is within one standard error of that.
+    random_state : int, RandomState instance or None, default=None
+        Seeds what the fits draw.  None is a fixed seed.
+    max_iter : int, default=1000
+        Largest number of iterations of each fit.
     solver : {"auto", "newton", "dual"}, default="auto"
         As in `DistributedLinearSVC`.
     n_shards : int, "blocks" or None, default=None

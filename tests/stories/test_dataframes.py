@@ -65,6 +65,8 @@ def assert_same_model(name, model, expected):
     np.testing.assert_allclose(got, want, atol=TOLERANCE[name] * np.abs(want).max())
 
 
+# X in memory beside a lazy y is hinted at, once in a process.
+@pytest.mark.filterwarnings("ignore:X is a:sklearn.exceptions.EfficiencyWarning")
 @pytest.mark.parametrize("name", MODELS)
 def test_columns_of_a_frame(place, name):
     """Story 2: ``fit(ddf[cols], ddf.y)`` is the fit of the pandas dataframe."""
