@@ -96,7 +96,8 @@ def test_hashed_words(headlines, loss, C):
     X, y = headlines
     model = DistributedLinearSVC(loss=loss, C=C, tol=1e-6).fit(X, y)
     assert model.converged_
-    assert model.solver_ == ("dual" if loss == "hinge" else "newton")
+    # The few rows travel, for both losses.
+    assert model.solver_ == "dual"
     assert model.objective_ <= optimum(model, X, y, None) * (1 + 1e-6)
     assert model.score(X, y) > (0.8 if C >= 1e-2 else 0.45)
 
