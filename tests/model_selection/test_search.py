@@ -74,6 +74,8 @@ def assert_same(ours, theirs, *, names=("score",), rtol=1e-6, train=False, param
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
 @pytest.mark.parametrize("table", [X, SPARSE], ids=["dense", "csr"])
 def test_elastic_net_equals_scikit_learns(cv, weight, table):
+    if weight is not None and sklearn.__version__ < "1.8":
+        pytest.skip("searches of older releases weight scores with metadata routing only")
     grid = {"alpha": ALPHAS, "l1_ratio": [0.3, 1.0]}
     options = {"cv": cv, "scoring": SUMS, "refit": "r2", "return_train_score": True}
     theirs = GridSearchCV(ElasticNet(tol=1e-12, max_iter=100_000), grid, **options)
