@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.feature_extraction import FeatureHasher
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_approximation import RBFSampler, SkewedChi2Sampler
 from sklearn.pipeline import Pipeline
@@ -287,8 +289,11 @@ def learns(step: Any) -> bool:
     return hasattr(step, "learner")
 
 
-#: Transformers that learn no more than the number of columns, if their parameters are so.
+#: Transformers that learn no more than the number of columns, if their parameters are so.  Older
+#: releases say of those that hash that they have to be fitted.
 _FROM_SHAPE: dict[type, Callable[[Any], bool]] = {
+    FeatureHasher: lambda _: True,
+    HashingVectorizer: lambda _: True,
     PolynomialFeatures: lambda _: True,
     SkewedChi2Sampler: lambda _: True,
     RBFSampler: lambda step: step.gamma != "scale",
