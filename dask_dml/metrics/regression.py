@@ -285,7 +285,7 @@ class Largest:
         return Largest(max(self.value, other.value))
 
 
-def _largest(y_true: np.ndarray, y_pred: np.ndarray, weight: Any, metric: Any) -> Largest:  # noqa: ARG001
+def _largest(y_true: np.ndarray, y_pred: np.ndarray, weight: Any, metric: Any) -> Largest:  # noqa: ARG001 - as all
     return Largest(metrics.max_error(y_true, y_pred) if len(y_true) else 0.0)
 
 

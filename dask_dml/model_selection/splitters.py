@@ -45,7 +45,7 @@ class _Splitter(BaseEstimator):
         """
         raise NotImplementedError
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002 - scikit-learn's
         """Return the number of splits.
 
         Parameters
@@ -195,7 +195,7 @@ class DistributedRepeatedKFold(_Splitter):
         self.n_repeats = n_repeats
         self.random_state = random_state
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002 - scikit-learn's
         """Return the number of splits."""
         return int(self.n_splits * self.n_repeats)
 

@@ -77,7 +77,7 @@ def cross_validate(
     with _evaluation(
         estimator, X, y, scoring, cv, given, train=return_train_score, error_score=error_score
     ) as evaluation:
-        ((trials),) = evaluation.run([{}])
+        (trials,) = evaluation.run([{}])
         results: dict[str, Any] = {
             "fit_time": np.array([trial.fit_time for trial in trials]),
             "score_time": np.array([trial.score_time for trial in trials]),
@@ -191,7 +191,7 @@ def cross_val_predict(
 class _Nothing:
     """A scorer that has nothing to say, for fits that nobody scores."""
 
-    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG002
+    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG002 - a scorer's
         return 0.0
 
     def set_score_request(self) -> None:

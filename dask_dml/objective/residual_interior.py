@@ -72,7 +72,7 @@ class ResidualAnswer:
 class InteriorObjective(Objective):
     """An objective that answers the questions of interior-point methods, too."""
 
-    def evaluate(self, queries: dict[int, Query | ResidualQuery]) -> dict[int, Any]:  # type: ignore[override]
+    def evaluate(self, queries: dict[int, Query | ResidualQuery]) -> dict[int, Any]:  # type: ignore[override]  # two kinds
         """Answer the queries of several problems, by problem number, in one round."""
         plain = {n: q for n, q in queries.items() if isinstance(q, Query)}
         inner = {n: q for n, q in queries.items() if isinstance(q, ResidualQuery)}

@@ -10,6 +10,7 @@ the shard: a row with a large cost keeps its digits, which a function of its mar
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
@@ -87,11 +88,11 @@ class InteriorSums:
     longest: np.ndarray
     hessian: np.ndarray | None = None
 
-    def __add__(self, other: InteriorSums) -> InteriorSums:
+    def __add__(self, other: Self) -> Self:
         hessian = self.hessian
         if hessian is not None and other.hessian is not None:
             hessian = hessian + other.hessian
-        return InteriorSums(
+        return type(self)(
             self.vectors + other.vectors,
             self.sums + other.sums,
             self.products + other.products,

@@ -19,6 +19,7 @@ from dask_dml.blocks import Block, Shard
 from dask_dml.kernels import csr, dense, dual_ascent, margin_csr, margin_dense, residual_sides, rows
 from dask_dml.kernels.residual_sides import ABOVE, BELOW, INVERSE, MARGIN
 from dask_dml.passes.evaluate import Point, centred_hessian, loss_sums
+from dask_dml.passes.interior import InteriorSums
 from dask_dml.passes.partials import LossSums
 
 
@@ -74,8 +75,7 @@ class ResidualAsk:
     units: np.ndarray | None
 
 
-@dataclass(frozen=True)
-class ResidualSums:
+class ResidualSums(InteriorSums):
     """The answer; ``+`` adds, but takes the smaller of the longest steps.
 
     Attributes
@@ -94,24 +94,6 @@ class ResidualSums:
     hessian : ndarray of shape (n_problems, n_features + 1, n_features + 1) or None
         Lower triangles, of a look.
     """
-
-    vectors: np.ndarray
-    sums: np.ndarray
-    products: np.ndarray
-    longest: np.ndarray
-    hessian: np.ndarray | None = None
-
-    def __add__(self, other: ResidualSums) -> ResidualSums:
-        hessian = self.hessian
-        if hessian is not None and other.hessian is not None:
-            hessian = hessian + other.hessian
-        return ResidualSums(
-            self.vectors + other.vectors,
-            self.sums + other.sums,
-            self.products + other.products,
-            np.minimum(self.longest, other.longest),
-            hessian,
-        )
 
 
 @dataclass(frozen=True)

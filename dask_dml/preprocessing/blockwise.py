@@ -77,7 +77,7 @@ class SampleLearner:
         return Learned(total)
 
 
-class _Wrapped(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class _Wrapped(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # of a mixin
     """A transformer with another one inside, for data in memory."""
 
     transformer: Any

@@ -84,10 +84,10 @@ class _TablePass(SinglePass):
 def _visit(
     X: Any,
     y: Any,  # noqa: ARG001 - the shape that all chunk tasks share
-    weight: Any,  # noqa: ARG001
+    weight: Any,  # noqa: ARG001 - every function of chunks is handed it
     number: int,
-    spec: Mapping[str, Any],  # noqa: ARG001
-    shard: int,  # noqa: ARG001
+    spec: Mapping[str, Any],  # noqa: ARG001 - likewise
+    shard: int,  # noqa: ARG001 - likewise
     function: Callable[[Any, int, Any], Any],
     broadcast: Any,
 ) -> Any:
@@ -98,5 +98,5 @@ def _visit(
         raise
 
 
-def _count(X: Any, y: Any, weight: Any, number: int, spec: Mapping[str, Any]) -> int:  # noqa: ARG001
+def _count(X: Any, y: Any, weight: Any, number: int, spec: Mapping[str, Any]) -> int:  # noqa: ARG001 - as all
     return int((X.X if isinstance(X, Rows) else X).shape[0])

@@ -68,7 +68,7 @@ def test_a_slow_worker_is_relieved_and_a_short_halt_is_not():
     assert len(when) == 1
     assert Counter(homes.values()) == {"a": 7, "b": 1}
     calls = count()
-    halt = lambda worker, _: 3.0 if worker == "b" and 40 < next(calls) < 45 else 0.05  # noqa: E731
+    halt = lambda worker, _: 3.0 if worker == "b" and 40 < next(calls) < 45 else 0.05  # noqa: E731 - shorter than a def
     assert moves(halt, lambda _: NEW, even) == ([], even)
 
 

@@ -93,7 +93,7 @@ def test_who_is_left_is_handed_over():
 def test_the_best_point_and_the_best_bound_count():
     """One has found a good point and no bound, the other a good bound and no point."""
     first, second = Solver([[np.inf]]), Solver([[0.5]], objective=1.0)
-    first = lambda *_: SimpleNamespace(  # noqa: E731
+    first = lambda *_: SimpleNamespace(  # noqa: E731 - shorter than a def
         outcomes=[Outcome(np.ones(2), 0.0, 1.00001, np.inf, np.inf, 5, False, [1.0])], duals=None
     )
     turns = take_turns([PROBLEM], {"a": first, "b": second}, Limits(100, 1e-4))
