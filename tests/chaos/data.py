@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-N_CHUNKS, CHUNK_ROWS, N_FEATURES = 12, 400, 10
+N_CHUNKS, CHUNK_ROWS, N_FEATURES = 8, 400, 10
 
 
 def rows(number):
@@ -27,3 +32,15 @@ def targets(number, classes):
     noise = np.random.default_rng(1000 + number).standard_normal(CHUNK_ROWS)
     y = X @ np.arange(N_FEATURES) + noise
     return (y > 0).astype(float) if classes else y
+
+
+@dataclass(frozen=True)
+class Slowed:
+    """A function that takes its time, so that something can happen while it runs."""
+
+    function: Callable[..., Any]
+    seconds: float
+
+    def __call__(self, *args: Any) -> Any:
+        time.sleep(self.seconds)
+        return self.function(*args)

@@ -4,16 +4,23 @@
     python -m tests.chaos.run --only 17 --seed 0
 
 Each run draws an estimator, a container, where the rows are, whether workers have nannies, what
-happens to them, and at which round of the fit.  The answer is compared with that of the same fit
-undisturbed: the same bits where they are promised, the same objective within ``tol`` elsewhere.
+happens to them, and at which round of the fit.  A round inside of which something happens is made
+to last, and no round begins before what happened is over, so that a busy machine makes no
+difference.  The answer is compared with that of the same fit undisturbed: the same bits where
+they are promised, the same objective within ``tol`` elsewhere.
+
+Runs are made by a process of its own, which ends where a run hangs; another one goes on with the
+next run.  Every run is a line of JSON in a file; those that are in it are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -26,92 +33,37 @@ from pathlib import Path
 from unittest import mock
 
 import dask
-import dask.array as da
-import dask.dataframe as dd
 import numpy as np
-import scipy.sparse as sp
 from distributed import Client, LocalCluster
 
-from dask_dml import DistributedGDRegressor, DistributedLinearSVC, DistributedSGDRegressor
-from dask_dml.preprocessing import DistributedStandardScaler
-from dask_dml.rounds import choose
 from dask_dml.rounds.cluster import ClusterRounds
 from dask_dml.rounds.streaming import StreamingRounds
 from tests.chaos.clusters import Proxy, cluster, process, separate_scheduler, wait_until
-from tests.chaos.data import (
-    CHUNK_ROWS,
-    N_CHUNKS,
-    N_FEATURES,
-    frame_rows,
-    rows,
-    sparse_rows,
-    targets,
-)
+from tests.chaos.data import Slowed
+from tests.chaos.fits import CONTAINERS, FITS, PLACES, fit, is_classifier, made, same
 
 N_WORKERS = 3
 #: Seconds without a new round after which a fit counts as hanging, and what a round may take.
 PATIENCE, ROUND_TIMEOUT = 300.0, "120s"
+#: Seconds that a whole run may take.
+LIMIT = 900.0
 
-SHARDS = {"n_shards": 4}
-FITS = {
-    "gd statistics": (lambda: DistributedGDRegressor(**SHARDS), "bits"),
-    "gd huber newton": (lambda: DistributedGDRegressor("huber", **SHARDS), "objective"),
-    "gd huber lbfgs": (
-        lambda: DistributedGDRegressor("huber", solver="lbfgs", **SHARDS),
-        "objective",
-    ),
-    "sgd svrg": (lambda: DistributedSGDRegressor(random_state=0, **SHARDS), "bits"),
-    "sgd averaged": (
-        lambda: DistributedSGDRegressor(
-            "huber", variance_reduction=None, max_iter=8, tol=None, random_state=0, **SHARDS
-        ),
-        "bits",
-    ),
-    "svc newton": (lambda: DistributedLinearSVC(tol=1e-5, **SHARDS), "objective"),
-    "svc dual hinge": (
-        lambda: DistributedLinearSVC(loss="hinge", solver="dual", tol=1e-5, **SHARDS),
-        "objective",
-    ),
-    "svc dual squared": (
-        lambda: DistributedLinearSVC(solver="dual", tol=1e-4, **SHARDS),
-        "objective",
-    ),
-    "scaler": (lambda: DistributedStandardScaler(with_mean=False), "bits"),
-}
-CONTAINERS = ("dense", "csr", "frame")
-PLACES = ("persisted", "lazy", "streaming")
 #: What happens to workers of a fleet that all these runs share.
 SHARED = (
     "kill", "kill two", "kill twice", "retire", "join", "leave and join", "stop", "stop for long",
     "close client", "delay",
 )  # fmt: skip
-#: What happens to a cluster that is a run's own.
-OWN = ("scale", "adapt", "freeze scheduler", "freeze for long", "kill scheduler")
-EVENTS = SHARED + OWN
+#: What happens to workers of a cluster that is a run's own.
+LOCAL = ("restart", "restart all", "scale up", "scale down", "adapt")
+#: What happens to the scheduler of a cluster that is a run's own.
+SCHEDULER = ("freeze scheduler", "freeze for long", "kill scheduler")
+EVENTS = SHARED + LOCAL + SCHEDULER
 #: Seconds that a halt takes, by the event.
-HALTS = {"stop": 3.0, "stop for long": 30.0, "freeze scheduler": 5.0, "freeze for long": 1e9}
+HALTS = {"stop": 5.0, "stop for long": 30.0, "freeze scheduler": 5.0, "freeze for long": 1e9}
 #: What a round may take where a scheduler is frozen for ever.
 SHORT_TIMEOUT = "20s"
-
-
-def made(container, classes):
-    """Return lazy data."""
-    y = da.concatenate(
-        [
-            da.from_delayed(dask.delayed(targets)(n, classes), (CHUNK_ROWS,), dtype=float)
-            for n in range(N_CHUNKS)
-        ]
-    )
-    if container == "frame":
-        return dd.from_map(frame_rows, range(N_CHUNKS), meta=frame_rows(0)[:0]), y
-    make = sparse_rows if container == "csr" else rows
-    meta = sp.csr_array((0, N_FEATURES)) if container == "csr" else np.empty((0, 0))
-    shape = (CHUNK_ROWS, N_FEATURES)
-    parts = [
-        da.from_delayed(dask.delayed(make)(n), shape, dtype=float, meta=meta)
-        for n in range(N_CHUNKS)
-    ]
-    return da.concatenate(parts), y
+#: Seconds that a visit of a shard, or of a streamed chunk, takes where something happens inside.
+SLOW = {ClusterRounds: 0.5, StreamingRounds: 0.1}
 
 
 class Fleet:
@@ -134,6 +86,12 @@ class Fleet:
             )
         )  # fmt: skip
 
+    def join(self, nanny):
+        """Start a worker, and wait until it is there."""
+        known = set(self.client.nthreads())
+        self.start(nanny)
+        wait_until(lambda: set(self.client.nthreads()) - known, 60)
+
     def top_up(self, nanny):
         """Bring the fleet to its full number of workers."""
         deadline = time.monotonic() + 20
@@ -149,20 +107,46 @@ class Fleet:
         if extra:
             self.client.retire_workers(extra)
 
+    def kill(self):
+        """End all processes at once."""
+        for one in self.started:
+            one.kill()
+
     def pids(self):
         return list(self.client.run(os.getpid).values())
+
+
+class Scaled:
+    """A cluster of worker processes with nannies that is told how many there are to be."""
+
+    def __init__(self, stack):
+        self._stack = stack
+        self._client = None
+
+    def ready(self):
+        """Return a client of it with two workers."""
+        if self._client is None:
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory())
+            self._client = self._stack.enter_context(cluster(2, local_directory=folder))
+        self.scale(2)
+        return self._client
+
+    def scale(self, n_workers):
+        self._client.cluster.scale(n_workers)
+        wait_until(lambda: len(self._client.nthreads()) == n_workers, 90)
 
 
 class Stage:
     """What a run's fit runs on, and what may happen to it."""
 
-    def __init__(self, stack, event, fleet, nanny):
+    def __init__(self, stack, event, fleet, scaled, nanny):
         self.event, self.fleet, self.nanny, self.scheduler = event, fleet, nanny, None
-        self.client = fleet.client
+        self.client, self.scaled = fleet.client, scaled
+        self.on_end = stack
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if event in ("scale", "adapt"):
-            self.client = stack.enter_context(cluster(2, local_directory=str(folder)))
-        elif event in OWN:
+        if event in LOCAL:
+            self.client = scaled.ready()
+        elif event in SCHEDULER:
             self.client, self.scheduler = stack.enter_context(separate_scheduler(folder))
         else:
             fleet.top_up(nanny)
@@ -172,11 +156,9 @@ class Stage:
             stack.callback(self.client.close, timeout=2)
 
     def happen(self, rng):
-        """Do it; returns at once, but for what ends by itself."""
-        if self.event == "scale":
-            self.client.cluster.scale(int(rng.choice([1, 4])))
-        elif self.event == "adapt":
-            self.client.cluster.adapt(minimum=1, maximum=3, interval="200ms")
+        """Do it, and wait until it is done; a halt goes on while the fit does."""
+        if self.event in LOCAL:
+            self.happen_to_own(rng)
         elif self.event == "kill scheduler":
             self.scheduler.kill()
         elif self.scheduler is not None:
@@ -187,6 +169,18 @@ class Stage:
             self.proxy.delay(0.1, 3.0)
         else:
             happen(self.event, self.fleet, rng, self.nanny)
+
+    def happen_to_own(self, rng):
+        if self.event == "restart":
+            self.client.restart_workers([str(rng.choice(list(self.client.nthreads())))])
+        elif self.event == "restart all":
+            self.client.restart(wait_for_workers=False)
+        elif self.event == "adapt":
+            adaptive = self.client.cluster.adapt(minimum=1, maximum=3, interval="200ms")
+            self.on_end.callback(adaptive.stop)
+            time.sleep(1.0)
+        else:
+            self.scaled.scale(4 if self.event == "scale up" else 1)
 
     def left_behind(self):
         """Return whether the cluster is free of the fit, as far as it can be asked."""
@@ -218,51 +212,69 @@ def happen(event, fleet, rng, nanny):
     elif event in ("retire", "leave and join"):
         fleet.client.retire_workers([rng.choice(list(fleet.client.nthreads()))])
     if event in ("join", "leave and join"):
-        fleet.start(nanny)
+        fleet.join(nanny)
     if event in HALTS:
         halt(int(rng.choice(fleet.pids())), HALTS[event])
 
 
 @contextmanager
 def watched(before):
-    """Call ``before(number of the round)`` ahead of every round of any engine."""
+    """Call ``before(number of the round)`` ahead of every round of any engine.
+
+    Where it returns something true, the round is made to last.
+    """
     count = iter(range(1, 10**9))
     with ExitStack() as stack:
         for kind in (ClusterRounds, StreamingRounds):
             for method in ("map_reduce", "update"):
                 real = getattr(kind, method)
 
-                def call(self, *args, _real=real):
-                    before(next(count))
-                    return _real(self, *args)
+                def call(self, function, *args, _real=real, _seconds=SLOW[kind], **named):
+                    if before(next(count)):
+                        function = Slowed(function, _seconds)
+                    return _real(self, function, *args, **named)
 
                 stack.enter_context(mock.patch.object(kind, method, call))
         yield
 
 
-def fit(name, data, place, client):
-    model, (X, y) = FITS[name][0](), data
-    with ExitStack() as stack:
-        stack.enter_context(client.as_current())
-        if place == "streaming":
-            # Each round takes some hundred tasks.
-            model.set_params(**({"tol": 1e-2} if name.startswith("svc") else {}))
-            stack.enter_context(mock.patch.object(choose, "_fits", return_value=False))
-        return model.fit(X) if name == "scaler" else model.fit(X, y)
+class Disturbance:
+    """What happens at some rounds of a fit."""
 
+    def __init__(self, stage, rng, rounds, inside):
+        self.stage, self.rng, self.rounds, self.inside = stage, rng, set(rounds), inside
+        self.last = time.monotonic()
+        self.errors, self.happened = [], 0
+        self._running = None
 
-def answer(model):
-    if hasattr(model, "coef_"):
-        return np.append(np.ravel(model.coef_), model.intercept_)
-    return np.append(model.mean_, model.var_)
+    def before(self, number):
+        """Let happen what is to happen; return whether that is inside of the round."""
+        self.finish()
+        self.last = time.monotonic()
+        if number not in self.rounds:
+            return False
+        self.rounds.discard(number)
+        self.happened += 1
+        inside = self.inside or number == 0
+        pause = (0.2 if number else 0.1) * self.rng.random() if inside else 0.0
+        self._running = threading.Thread(target=self._happen, args=(pause,), daemon=True)
+        self._running.start()
+        if not inside:
+            self.finish()
+        return inside
 
+    def _happen(self, pause):
+        time.sleep(pause)
+        try:
+            self.stage.happen(self.rng)
+        except BaseException as error:  # the run is worth nothing then
+            self.errors.append(error)
 
-def same(name, found, expected):
-    if FITS[name][1] == "bits":
-        return np.array_equal(answer(found), answer(expected))
-    if hasattr(found, "objective_"):
-        return abs(found.objective_ - expected.objective_) <= 2 * found.tol * expected.objective_
-    return np.allclose(found.loss_curve_[-1], expected.loss_curve_[-1], rtol=2 * found.tol)
+    def finish(self):
+        """Wait until what happens is over."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.join(90)
 
 
 def draw(seed, number):
@@ -271,7 +283,8 @@ def draw(seed, number):
         "name": str(rng.choice(list(FITS))),
         "container": str(rng.choice(CONTAINERS)),
         "place": str(rng.choice(PLACES)),
-        "event": str(rng.choice(EVENTS)),
+        # In turn, so that all of them happen equally often.
+        "event": EVENTS[number % len(EVENTS)],
         "nanny": bool(rng.random() < 0.5),
         "moment": str(rng.choice(["placement", "first", "middle", "last"])),
         "inside": bool(rng.random() < 0.5),
@@ -284,84 +297,104 @@ def left_behind(client):
     ]
 
 
-def one_run(seed, number, fleet):
-    """Return what was drawn and how it went."""
+class Undisturbed:
+    """The answers of fits to which nothing happens, and how many rounds they take."""
+
+    def __init__(self):
+        self._known = {}
+
+    def of(self, drawn, data, client):
+        key = drawn["name"], drawn["container"], drawn["place"] == "streaming"
+        if key not in self._known:
+            counted = [0]
+            with watched(counted.append):
+                model = fit(drawn["name"], data, drawn["place"], client)
+            self._known[key] = model, counted[-1]
+        return self._known[key]
+
+
+def one_run(seed, number, fleet, scaled, undisturbed):
+    """Return a record of what was drawn and how it went."""
     drawn, rng = draw(seed, number)
-    with ExitStack() as stack:
-        stage = Stage(stack, drawn["event"], fleet, drawn["nanny"])
-        return drawn, *judged(number, drawn, rng, stage)
+    try:
+        with ExitStack() as stack:
+            stage = Stage(stack, drawn["event"], fleet, scaled, drawn["nanny"])
+            return drawn | judged(drawn, rng, stage, undisturbed)
+    except Exception as error:
+        # The stage could not be set, or the undisturbed fit failed: this says nothing of fits.
+        traceback.print_exc()
+        return drawn | {"verdict": "INVALID", "seconds": 0.0, "error": repr(error)}
 
 
-def judged(number, drawn, rng, stage):
+def judged(drawn, rng, stage, undisturbed):
     """Return how a run went, and the seconds that it took."""
     name, place, client = drawn["name"], drawn["place"], stage.client
     stale = set(stage.left_behind())  # by an earlier run
-    data = made(drawn["container"], name.startswith("svc"))
+    data = made(drawn["container"], is_classifier(name))
     if place == "persisted":
         data = client.persist(data)
-    counted = []
-    with watched(counted.append):
-        expected = fit(name, data, place, client)
-    n_rounds = counted[-1]
+    expected, n_rounds = undisturbed.of(drawn, data, client)
     at = {"placement": 0, "first": 1, "middle": (n_rounds + 1) // 2, "last": n_rounds}
-    at = at[drawn["moment"]]
+    at = at[drawn["moment"]] if n_rounds else 0
     again = {at, at + 1} if drawn["event"] == "kill twice" else {at}
-
-    last = [time.monotonic()]
-
-    def before(round_number):
-        last[0] = time.monotonic()
-        if round_number not in again:
-            return
-        again.discard(round_number)
-        if drawn["inside"] or round_number == 0:
-            threading.Timer(0.05 * rng.random(), stage.happen, [rng]).start()
-        else:
-            stage.happen(rng)
-
+    disturbance = Disturbance(stage, rng, again, drawn["inside"])
+    record = {"rounds": n_rounds, "round": at, "error": ""}
     pool = ThreadPoolExecutor(1)
     began = time.monotonic()
     try:
         limit = SHORT_TIMEOUT if drawn["event"] == "freeze for long" else ROUND_TIMEOUT
-        with watched(before), dask.config.set({"dask_dml.round-timeout": limit}):
+        with watched(disturbance.before), dask.config.set({"dask_dml.round-timeout": limit}):
             if 0 in again:
-                before(0)
+                disturbance.before(0)
             fitting = pool.submit(fit, name, data, place, client)
-            while wait([fitting], 1.0).not_done and time.monotonic() < last[0] + PATIENCE:
-                pass
-        if not fitting.done():
-            print(f"run {number} hangs: {drawn}", flush=True)
-            faulthandler.dump_traceback()
-            os._exit(3)
-        verdict = "right" if same(name, fitting.result(), expected) else "WRONG"
-    except (RuntimeError, TimeoutError) as error:
-        words = ("workers", "scheduler", "worker that", "client was closed")
-        clear = any(word in str(error) for word in words)
-        verdict = "clear error" if clear else "UNCLEAR"
-        print(number, drawn, type(error).__name__, str(error)[:300], flush=True)
+            while wait([fitting], 1.0).not_done:
+                if time.monotonic() > disturbance.last + PATIENCE:
+                    faulthandler.dump_traceback(all_threads=True)
+                    return record | {"verdict": "HANGS", "seconds": time.monotonic() - began}
+        found = fitting.result()
+        verdict = "right" if same(name, found, expected) else "WRONG"
+        record["recoveries"] = getattr(found, "n_recoveries_", 0)
     except Exception as error:
-        verdict = "UNCLEAR"
-        print(number, drawn, type(error).__name__, str(error)[:300], flush=True)
-        traceback.print_exc()
-    seconds = time.monotonic() - began
+        record["error"] = f"{type(error).__name__}: {error}"[:600]
+        verdict = "clear error" if is_clear(error, drawn["event"]) else "UNCLEAR"
+        if verdict == "UNCLEAR":
+            traceback.print_exc()
+    record["happened"] = disturbance.happened
+    record["seconds"] = round(time.monotonic() - began, 1)
+    disturbance.finish()
+    if disturbance.errors:
+        record["error"] += f" | what was to happen failed: {disturbance.errors[0]!r}"
+        verdict = "INVALID" if verdict == "right" else verdict
     try:
         wait_until(lambda: set(stage.left_behind()) <= stale, 30)
     except AssertionError:
-        verdict = f"{verdict}, LEFT BEHIND {stage.left_behind()[:3]}"
-    return verdict, seconds
+        verdict = f"{verdict}, LEFT BEHIND"
+        record["left"] = [str(key) for key in stage.left_behind()[:5]]
+    return record | {"verdict": verdict}
 
 
-def main():
-    """Run what the command line asks for, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int)
-    parser.add_argument("--minutes", type=float, default=np.inf)
-    options = parser.parse_args()
-    numbers = range(options.runs) if options.only is None else [options.only]
-    counts, verdicts, longest = Counter(), Counter(), 0.0
-    ends = time.monotonic() + 60 * options.minutes
+#: What may end a fit with an error that says so; nothing else may.
+FATAL = {
+    "close client": ("client was closed",),
+    "kill scheduler": ("scheduler",),
+    "freeze for long": ("scheduler", "client was closed"),
+    "restart all": ("Client.restart()", "scheduler"),
+}
+
+
+def is_clear(error, event):
+    """Return whether an error says what has happened, where that must be the end of a fit."""
+    if not isinstance(error, (RuntimeError, TimeoutError)):
+        return False
+    return any(word in str(error) for word in FATAL.get(event, ()))
+
+
+# The two processes
+
+
+def make_runs(options):
+    """Make those runs that are not in the file, and write them there."""
+    undisturbed = Undisturbed()
     dask.config.set({"dask_dml.round-timeout": ROUND_TIMEOUT})
     with ExitStack() as stack:
         made_by = stack.enter_context(
@@ -372,20 +405,70 @@ def main():
         )  # fmt: skip
         client = stack.enter_context(Client(made_by, set_as_default=False))
         fleet = Fleet(stack, client, made_by.scheduler_address)
-        for number in numbers:
-            drawn, verdict, seconds = one_run(options.seed, number, fleet)
-            longest = max(longest, seconds)
-            counts[drawn["event"], verdict] += 1
-            verdicts[verdict] += 1
-            print(f"{number:4d} {verdict:12s} {seconds:5.1f} s  {drawn}", flush=True)
-            if time.monotonic() > ends:
-                break
-    columns = sorted(verdicts)
-    print(f"\n| event | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
+        scaled = Scaled(stack)
+        for number in open_numbers(options):
+            write(options.log, {"number": number, "verdict": "begun"})
+            faulthandler.dump_traceback_later(LIMIT, exit=True)
+            record = {"number": number} | one_run(options.seed, number, fleet, scaled, undisturbed)
+            faulthandler.cancel_dump_traceback_later()
+            write(options.log, record)
+            print(record, flush=True)
+            if record["verdict"] in ("HANGS", "INVALID"):
+                fleet.kill()
+                os._exit(3)
+
+
+def write(path, record):
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read(path):
+    """Return the last record of each run."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {record["number"]: record for record in map(json.loads, lines)}
+
+
+def open_numbers(options):
+    numbers = range(options.runs) if options.only is None else [options.only]
+    return [number for number in numbers if number not in read(options.log)]
+
+
+def table(records):
+    """Print what happened by what was done."""
+    counts = Counter((record["event"], record["verdict"]) for record in records)
+    verdicts = sorted({verdict for _, verdict in counts})
+    print(f"\n| event | runs | {' | '.join(verdicts)} |\n|---|---|{'---|' * len(verdicts)}")
     for event in EVENTS:
-        print(f"| {event} | {' | '.join(str(counts[event, v]) for v in columns)} |")
-    print(f"\n{sum(verdicts.values())} runs, the longest {longest:.0f} s")
-    os._exit(0 if set(verdicts) <= {"right", "clear error"} else 1)
+        found = [counts[event, verdict] for verdict in verdicts]
+        print(f"| {event} | {sum(found)} | {' | '.join(map(str, found))} |")
+    longest = max((record["seconds"] for record in records), default=0.0)
+    print(f"\n{len(records)} runs, the longest {longest:.0f} s")
+    return set(verdicts) <= {"right", "clear error"}
+
+
+def main():
+    """Run what the command line asks for, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int)
+    parser.add_argument("--log", type=Path, help="file of the runs made so far")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        make_runs(options)
+    with tempfile.TemporaryDirectory() as folder:
+        options.log = options.log or Path(folder) / "runs.json"
+        command = [sys.executable, "-m", "tests.chaos.run", *sys.argv[1:], "--worker"]
+        while open_numbers(options):
+            subprocess.run([*command, "--log", str(options.log)], check=False)
+            for number, record in read(options.log).items():
+                if record["verdict"] == "begun":
+                    drawn = draw(options.seed, number)[0] | {"verdict": "HANGS", "seconds": LIMIT}
+                    write(options.log, {"number": number} | drawn)
+        well = table(list(read(options.log).values()))
+    sys.exit(not well)
 
 
 if __name__ == "__main__":
