@@ -3,6 +3,7 @@
 from dask_dml.preprocessing.blockwise import BlockwiseTransformer
 from dask_dml.preprocessing.encoders import DistributedOneHotEncoder, DistributedOrdinalEncoder
 from dask_dml.preprocessing.imputer import DistributedSimpleImputer
+from dask_dml.preprocessing.quantiles import DistributedQuantileTransformer
 from dask_dml.preprocessing.scaler import DistributedStandardScaler
 from dask_dml.preprocessing.scalers import (
     DistributedMaxAbsScaler,
@@ -16,6 +17,7 @@ __all__ = [
     "DistributedMinMaxScaler",
     "DistributedOneHotEncoder",
     "DistributedOrdinalEncoder",
+    "DistributedQuantileTransformer",
     "DistributedRobustScaler",
     "DistributedSimpleImputer",
     "DistributedStandardScaler",

@@ -262,6 +262,29 @@ class Sketch:
         first = int(np.searchsorted(self.at_most, rank, side="right")) - 1
         return (float(self.points[first]) if first >= 0 else -np.inf), high
 
+    def nearest(self, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return, for each rank (from 0), the value whose own rank is certain to be closest.
+
+        Parameters
+        ----------
+        ranks : ndarray of int of shape (n_ranks,)
+            Below the number of values.
+
+        Returns
+        -------
+        values : ndarray of shape (n_ranks,)
+            Values of the column; ascending where the ranks are.
+        errors : ndarray of int of shape (n_ranks,)
+            How far, at most, a rank is from those of its value; 0 where the value is exact.
+        """
+        after = np.searchsorted(self.below + self.at_least, 2 * ranks + 1)
+        places = np.stack([np.maximum(after - 1, 0), np.minimum(after, len(self.points) - 1)])
+        errors = np.maximum(self.below[places] - ranks, ranks + 1 - self.at_least[places])
+        errors = np.maximum(errors, 0)  # below zero the rank is one of several that the value has
+        best = np.argmin(errors, axis=0)[None]
+        chosen = np.take_along_axis(places, best, axis=0)[0]
+        return self.points[chosen], np.take_along_axis(errors, best, axis=0)[0]
+
     def _bounds(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the three bounds at points, of which all of the sketch's own are some."""
         before = np.searchsorted(self.points, points, side="right")
@@ -325,6 +348,35 @@ class Within:
 def interpolate(low: float, high: float, share: float) -> float:
     """Return what NumPy's percentiles make of two neighbouring order statistics."""
     return float(np.percentile([low, high], 100.0 * share))
+
+
+def quantiles(sketch: Sketch, shares: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return quantiles as close as a sketch tells them.
+
+    Parameters
+    ----------
+    sketch : Sketch
+        Of a column with at least one value.
+    shares : ndarray of shape (n_quantiles,)
+        Between 0 and 1.
+
+    Returns
+    -------
+    values : ndarray of shape (n_quantiles,)
+        Interpolated as by NumPy's percentiles.
+    error : float
+        By what share of the values, at most, the rank of any quantile is off.
+    """
+    last = sketch.n - 1
+    places = shares * last
+    low = np.minimum(places.astype(np.int64), last)
+    (lower, below), (upper, above) = (
+        sketch.nearest(ranks) for ranks in (low, np.minimum(low + 1, last))
+    )
+    share, step = places - low, upper - lower
+    # NumPy's rounding: each half of the way is measured from its nearer end.
+    values = np.where(share < 0.5, lower + step * share, upper - step * (1.0 - share))
+    return values, float(max(below.max(), above.max()) / sketch.n)
 
 
 def neighbours(n: int, quantile: float) -> tuple[int, int, float]:

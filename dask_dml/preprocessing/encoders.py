@@ -68,7 +68,7 @@ class _LearnsCategories(InverseMixin, DistributedTransformerMixin):
             super().fit(table)
             return
         # What only the encoder itself checks of its parameters.
-        with _changed(self, min_frequency=None, max_categories=None):
+        with changed(self, min_frequency=None, max_categories=None):
             super().fit(table)
         self._fit_groups(counts, like)
 
@@ -90,7 +90,7 @@ class _LearnsCategories(InverseMixin, DistributedTransformerMixin):
             values.append(frequent or [_unknown(categories)])
             stated.append(categories.astype(np.uint8) if categories.dtype == bool else categories)
         changes = {"min_frequency": 1, "max_categories": None, "categories": stated}
-        with _changed(self, **changes, **self._letting_unknown_pass()):
+        with changed(self, **changes, **self._letting_unknown_pass()):
             super().fit(_as_seen(build(like, [[c[0]] for c in found]), like, values))
         self.categories_ = found
 
@@ -156,7 +156,8 @@ def _even(values: list[list[Any]]) -> list[list[Any]]:
 
 
 @contextmanager
-def _changed(estimator: Any, **parameters: Any) -> Iterator[None]:
+def changed(estimator: Any, **parameters: Any) -> Iterator[None]:
+    """Give an estimator other parameters within the block."""
     before = {name: getattr(estimator, name) for name in parameters}
     vars(estimator).update(parameters)
     try:

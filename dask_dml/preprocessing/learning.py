@@ -12,6 +12,7 @@ Nothing here knows Dask; a pass is a function that the caller hands over.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -336,7 +337,9 @@ def check_early(step: Any, like: Table) -> None:
     if not width(like):
         return
     try:
-        clone(step).fit(tables.example(like))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a table of one row
+            clone(step).fit(tables.example(like))
     except Exception as error:
         # scikit-learn's own errors of parameters are of both kinds.  What else goes wrong has to
         # do with the made-up row.

@@ -196,6 +196,44 @@ class OrderLearner:
 
 
 @dataclass(frozen=True)
+class SketchLearner:
+    """Order statistics within bounds: learnt are the number of rows and each column's `Sketch`.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Of the numbers.
+    stored_only : bool, default=False
+        Whether zeros that sparse columns do not store are left out.
+    """
+
+    dtype: np.dtype
+    stored_only: bool = False
+
+    def observe(self, table: Table, number: int) -> Parts:
+        """Return the number of rows of a chunk and the sketches of its columns."""
+        X = numbers(table, number, self.dtype)
+        columns = columns_of(X)
+        return Parts(
+            (
+                int(X.shape[0]),
+                *(Sketch.of(v, 0 if self.stored_only else n_zeros) for v, n_zeros in columns),
+            )
+        )
+
+    def after(self, total: Parts) -> Learned:
+        """Return the number of all rows and the sketches of the columns."""
+        return Learned(total)
+
+    def filled(self, total: Parts, values: np.ndarray, marker: Any) -> Parts | None:
+        """Return the digest after missing values have been replaced, by one for each column."""
+        if not is_nan(marker):
+            return None
+        n_rows, *sketches = total.items
+        return Parts((n_rows, *(s.filled(v) for s, v in zip(sketches, values, strict=True))))
+
+
+@dataclass(frozen=True)
 class OrderSearch:
     """The second pass of `OrderLearner`."""
 

@@ -63,6 +63,9 @@ CASES = [
     ("RobustScaler", {"quantile_range": (7.5, 33.3), "unit_variance": True}, NUMBERS),
     ("RobustScaler", {"with_centering": False}, NUMBERS),
     ("RobustScaler", {"with_scaling": False}, NUMBERS),
+    ("QuantileTransformer", {"n_quantiles": 30}, [*NUMBERS, "nullable", "flag"]),
+    ("QuantileTransformer",
+     {"n_quantiles": N, "output_distribution": "normal", "subsample": None}, NUMBERS),
     *(
         ("SimpleImputer", {"strategy": strategy, **more}, columns)
         for strategy in ("mean", "median", "most_frequent", "constant")
@@ -86,7 +89,8 @@ NAMES = sorted({name for name, *_ in CASES})
 def pair(name, parameters=None):
     module = sklearn.impute if name == "SimpleImputer" else sklearn.preprocessing
     mine = getattr(preprocessing, f"Distributed{name}")
-    parameters = parameters or {}
+    if parameters is None:  # a thousand quantiles would be more than there are rows
+        parameters = {"n_quantiles": 7} if name == "QuantileTransformer" else {}
     return mine(**parameters), getattr(module, name)(**parameters)
 
 
@@ -132,6 +136,7 @@ ON_ARRAYS = [
     ("MinMaxScaler", {}, ["numbers", "float32", "int"]),
     ("MaxAbsScaler", {"copy": False}, ["numbers", "float32", "int"]),
     ("RobustScaler", {"copy": False}, ["numbers", "float32", "int"]),
+    ("QuantileTransformer", {"n_quantiles": 19, "copy": False}, ["numbers", "float32", "int"]),
     ("SimpleImputer", {}, ["numbers", "float32", "int"]),
     ("SimpleImputer", {"strategy": "median", "missing_values": 0}, ["int"]),
     ("SimpleImputer", {"strategy": "most_frequent"}, ["numbers", "float32", "int", "objects"]),
@@ -175,6 +180,8 @@ SPARSE.data[1::7] = 0.25
     [
         ("MaxAbsScaler", {}),
         ("RobustScaler", {"with_centering": False}),
+        ("QuantileTransformer", {"n_quantiles": 19}),
+        ("QuantileTransformer", {"n_quantiles": 19, "ignore_implicit_zeros": True}),
         *(
             ("SimpleImputer", {"strategy": strategy, "add_indicator": indicator})
             for strategy in ("mean", "median", "most_frequent", "constant")
@@ -240,6 +247,48 @@ def test_quantiles_of_many_values_are_exact(monkeypatch, size):
     assert_same_fit(mine.fit(lazy), theirs.fit(table))
 
 
+def test_quantiles_within_bounds(monkeypatch):
+    """Of columns with more values than a sketch keeps, each quantile's rank is as stated."""
+    monkeypatch.setattr("dask_dml.preprocessing.digests.CAPACITY", 256)
+    local = np.random.default_rng(0)
+    table = np.column_stack(
+        [
+            local.normal(size=20_000),
+            np.sort(local.exponential(size=20_000)),
+            local.integers(0, 100, 20_000),
+            np.where(local.random(20_000) < 0.3, np.nan, local.normal(size=20_000).round(2)),
+        ]
+    )
+    mine = preprocessing.DistributedQuantileTransformer(n_quantiles=100)
+    lazy = da.from_array(table, chunks=(1_000, 4))
+    mine.fit(lazy)
+    assert np.all(np.diff(mine.quantiles_, axis=0) >= 0.0)
+    error = mine.rank_error_
+    assert error[2] == 0.0
+    assert np.all(error[[0, 1, 3]] > 0.0)
+    assert np.all(error < 0.05)
+    for column, quantiles, bound in zip(table.T, mine.quantiles_.T, error, strict=True):
+        ordered = np.sort(column[~np.isnan(column)])
+        ranks = mine.references_ * (len(ordered) - 1)
+        # Between two values that are off by the bound each.
+        slack = bound * len(ordered) + 1.0
+        assert np.all(np.searchsorted(ordered, quantiles, side="left") <= ranks + slack)
+        assert np.all(np.searchsorted(ordered, quantiles, side="right") >= ranks + 1.0 - slack)
+    uniform = np.sort(mine.transform(lazy)[:, 0].compute())
+    assert np.abs(uniform - np.linspace(0.0, 1.0, len(uniform))).max() < 2.0 * error[0] + 0.01
+    assert not hasattr(mine.to_sklearn(), "rank_error_")
+    assert not hasattr(mine.fit(table), "rank_error_")
+
+
+def test_more_quantiles_than_rows():
+    lazy = da.from_array(np.arange(12.0).reshape(-1, 2), chunks=(3, 2))
+    mine, theirs = pair("QuantileTransformer", {})
+    for model, table in ((mine, lazy), (theirs, lazy.compute())):
+        with pytest.warns(UserWarning, match=r"n_quantiles \(1000\) is greater .* \(6\)"):
+            model.fit(table)
+    assert_same_fit(mine, theirs)
+
+
 @pytest.mark.parametrize("name", ["MinMaxScaler", "MaxAbsScaler"])
 def test_partial_fit_adds_up(name):
     mine, theirs = pair(name)
@@ -278,6 +327,10 @@ WRONG = [
     ("MinMaxScaler", {}, np.array([[1.0], [np.inf]])),
     ("RobustScaler", {"quantile_range": (75.0, 25.0)}, FRAME[["level"]]),
     ("RobustScaler", {}, SPARSE),
+    ("QuantileTransformer", {"subsample": 10}, FRAME[["level"]]),
+    ("QuantileTransformer", {"n_quantiles": 5}, -SPARSE),
+    ("QuantileTransformer", {"n_quantiles": 5, "output_distribution": "gamma"}, FRAME[["level"]]),
+    ("QuantileTransformer", {"n_quantiles": 5}, FRAME[["level"]].iloc[:0]),
     ("MaxAbsScaler", {}, FRAME[["wind"]]),
     ("MaxAbsScaler", {}, FRAME[["level"]].iloc[:0]),
 ]  # fmt: skip
