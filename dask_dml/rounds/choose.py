@@ -15,7 +15,7 @@ from dask_dml.blocks import Block
 from dask_dml.input.chunks import Chunks, make_block
 from dask_dml.input.clients import current_client, in_task, worker_info
 from dask_dml.rounds.base import Rounds, ShardFunction, StateFunction
-from dask_dml.rounds.local import LocalRounds, make_shards
+from dask_dml.rounds.local import BYTES_PER_THREAD, LocalRounds, make_shards
 from dask_dml.rounds.log import readable, tell
 from dask_dml.rounds.memory import CLUSTER_SHARE, cluster_memory
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards
@@ -62,7 +62,7 @@ def open_rounds(
         Whatever a chunk's own task raised, with a note that names the chunk.
     """
     check_n_shards(n_shards)
-    n_threads = count_threads(n_jobs)
+    n_threads = count_threads(n_jobs, math.inf if chunks.lazy else chunks.nbytes)
     if not chunks.lazy:
         return _local(_make_blocks(chunks), n_shards, n_threads)
     if in_task():
@@ -175,8 +175,8 @@ def client_for_tasks() -> Iterator[Client | None]:
         yield client
 
 
-def count_threads(n_jobs: int | None) -> int:
-    """Return the number of threads for rounds in this process.
+def count_threads(n_jobs: int | None, nbytes: float = math.inf) -> int:
+    """Return the number of threads for rounds in this process over so many bytes.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def count_threads(n_jobs: int | None) -> int:
     """
     if n_jobs == 0:
         raise ValueError("n_jobs == 0 has no meaning; use None for all cores, or 1 for one")
-    if in_task():
+    if nbytes < 2 * BYTES_PER_THREAD or in_task():
         return 1
     wanted = joblib.effective_n_jobs(-1 if n_jobs is None else n_jobs)
     # Under joblib's Dask backend the number would be the cluster's, not this machine's.

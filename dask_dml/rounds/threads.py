@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import threadpoolctl
@@ -21,7 +21,7 @@ class BlasLimit:
 
     _lock = threading.Lock()
     _users = 0
-    _keeper: _Keeper | None = None
+    _undo: Callable[[], object] | None = None
     _found: tuple[int, threadpoolctl.ThreadpoolController] | None = None
 
     @contextmanager
@@ -29,19 +29,16 @@ class BlasLimit:
         """Hold the limit for the duration of a round."""
         with BlasLimit._lock:
             BlasLimit._users += 1
-            if BlasLimit._keeper is None:
-                controller = BlasLimit._libraries()
-                # Dask's worker processes are limited from the start.
-                if _is_parallel(controller):
-                    BlasLimit._keeper = _Keeper(controller)
+            if BlasLimit._undo is None:
+                BlasLimit._undo = _limit(BlasLimit._libraries())
         try:
             yield
         finally:
             with BlasLimit._lock:
                 BlasLimit._users -= 1
-                if BlasLimit._users == 0 and BlasLimit._keeper is not None:
-                    BlasLimit._keeper.end()
-                    BlasLimit._keeper = None
+                if BlasLimit._users == 0 and BlasLimit._undo is not None:
+                    BlasLimit._undo()
+                    BlasLimit._undo = None
 
     @classmethod
     def _libraries(cls) -> threadpoolctl.ThreadpoolController:
@@ -55,8 +52,8 @@ class BlasLimit:
 class _Keeper:
     """A thread that sets the limit and, when told to, takes it back.
 
-    Only the thread that has set a limit can take it back, and the round that begins first need
-    not be the one that ends last.
+    Libraries that take OpenMP's threads keep a limit for each thread: only the one that has set it
+    can take it back, and the round that begins first need not be the one that ends last.
     """
 
     def __init__(self, controller: threadpoolctl.ThreadpoolController) -> None:
@@ -81,8 +78,13 @@ class _Keeper:
         self._thread.join()
 
 
-def _is_parallel(controller: threadpoolctl.ThreadpoolController) -> bool:
-    return any(
-        library["user_api"] == "blas" and library["num_threads"] != 1
-        for library in controller.info()
-    )
+def _limit(controller: threadpoolctl.ThreadpoolController) -> Callable[[], object] | None:
+    """Limit BLAS and return what takes that back; None where nothing was to be limited."""
+    libraries = [library for library in controller.info() if library["user_api"] == "blas"]
+    # Dask's worker processes are limited from the start.
+    if all(library["num_threads"] == 1 for library in libraries):
+        return None
+    if all(library.get("threading_layer") == "pthreads" for library in libraries):
+        # The limit is the whole process's.  A fit of a millisecond cannot afford a thread.
+        return controller.limit(limits=1, user_api="blas").restore_original_limits
+    return _Keeper(controller).end
