@@ -1,0 +1,1 @@
+"""Time the package beside its peers: ``python -m examples.benchmarks --help``."""
