@@ -10,7 +10,13 @@ from typing import Any
 from dask_dml.blocks import Block, Shard, concatenate, slice_rows
 from dask_dml.rounds.base import MAX_RECOVERIES, ShardFunction, StateFunction, TreeSum
 from dask_dml.rounds.layout import Layout
-from dask_dml.rounds.plan import NumberOfShards, check_rows, merge_runs, merged_size, split_chunks
+from dask_dml.rounds.plan import (
+    NumberOfShards,
+    check_rows,
+    merged_size,
+    runs_to_visit,
+    split_chunks,
+)
 from dask_dml.rounds.threads import BlasLimit
 
 #: A thread with less data than this would be waited for longer than it helps.
@@ -178,7 +184,7 @@ def make_shards(
 
 
 def _merged(blocks: Sequence[Block], limit: int) -> tuple[Block, ...]:
-    runs = merge_runs([block.nbytes for block in blocks], limit)
+    runs = runs_to_visit([block.nbytes for block in blocks], limit)
     return tuple(concatenate([blocks[position] for position in run]) for run in runs)
 
 

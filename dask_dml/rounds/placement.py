@@ -19,10 +19,10 @@ from dask_dml.rounds.plan import (
     Piece,
     check_rows,
     group_chunks,
-    merge_runs,
     merged_size,
     plan_shards,
     rehome,
+    runs_to_visit,
 )
 from dask_dml.rounds.tasks import (
     PREFIX,
@@ -123,7 +123,7 @@ class Placement:
         for number, shard in enumerate(shards):
             self.homes[number] = shard.home
             keys = [full[position] for position in shard.pieces]
-            runs = merge_runs([ordered[position].nbytes for position in shard.pieces], limit)
+            runs = runs_to_visit([ordered[position].nbytes for position in shard.pieces], limit)
             self.keys.append(
                 tuple(
                     self._merge([keys[i] for i in run], shard.home, pieces[keys[run[0]]].holders)

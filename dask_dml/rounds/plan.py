@@ -12,6 +12,9 @@ from dask_dml.rounds.layout import Layout
 #: microseconds whatever its size.
 SMALL_BLOCK = 4 * 2**20
 
+#: So few blocks of a shard are not worth a stage of tasks that merges them.
+FEW_BLOCKS = 8
+
 #: Merged blocks stay below this size, so that they can still be moved and spilled piecemeal.
 MERGED_BLOCK = 64 * 2**20
 
@@ -156,6 +159,13 @@ def merged_size(nbytes: Iterable[int]) -> int:
     is one shard.
     """
     return min(MERGED_BLOCK, -(-sum(nbytes) // 2))
+
+
+def runs_to_visit(nbytes: Sequence[int], limit: int) -> list[range]:
+    """Group the blocks of a shard as by `merge_runs`; a few stay as they are."""
+    if len(nbytes) <= FEW_BLOCKS:
+        return [range(position, position + 1) for position in range(len(nbytes))]
+    return merge_runs(nbytes, limit)
 
 
 def merge_runs(nbytes: Sequence[int], limit: int, small: int = SMALL_BLOCK) -> list[range]:

@@ -18,9 +18,7 @@ def centred(X: np.ndarray, y: np.ndarray) -> Table:
 
     The optimal intercept is zero then, whether a library fits one, penalises it or leaves it out.
     """
-    X -= X.mean(axis=0)
-    y -= y.mean(axis=0)
-    return X, y
+    return X - X.mean(axis=0), y - y.mean(axis=0)
 
 
 def regression(
@@ -93,7 +91,7 @@ def air_quality() -> Table:
     """Return the hours of Beijing's stations: PM2.5 from the weather and the other gases."""
     import pandas as pd
 
-    tables = [pd.read_csv(path) for path in sorted(folder().glob("prsa_beijing_air/**/*.csv"))]
+    tables = [pd.read_csv(path, low_memory=False) for path in sorted(folder().glob("prsa_beijing_air/**/*.csv"))]
     if not tables:
         raise FileNotFoundError("no table of air quality")
     table = pd.concat(tables, ignore_index=True)

@@ -19,6 +19,7 @@ from dask_dml.rounds.plan import (
     plan_shards,
     rehome,
     round_time,
+    runs_to_visit,
     slowest_thread,
     split_by_rows,
     split_chunks,
@@ -81,6 +82,11 @@ def test_merge_runs(sizes):
     for n in range(len(runs) - 1):
         # Neighbours were merged unless that would have been too large.
         assert not (small[n] and small[n + 1] and joined[n] + sizes[runs[n + 1][0]] <= 50)
+
+
+def test_a_few_blocks_are_not_merged():
+    assert runs_to_visit([5] * 8, 20) == [range(i, i + 1) for i in range(8)]
+    assert runs_to_visit([5] * 12, 20) == [range(4), range(4, 8), range(8, 12)]
 
 
 def test_a_merged_block_is_at_most_half_of_all():

@@ -75,8 +75,8 @@ def watching(client, monkeypatch):
     """Measure while the context lasts; blocks are not merged, however small they are."""
     tasks = Tasks(client.cluster.scheduler)
     watch = Watch(tasks)
-    # By default blocks of less than 4 MiB are joined, up to half of such small data.
-    monkeypatch.setattr(placement, "merge_runs", one_by_one)
+    # By default more than a few blocks of less than 4 MiB are joined, up to half of such data.
+    monkeypatch.setattr(placement, "runs_to_visit", one_by_one)
     for name in ("gather", "run"):
         monkeypatch.setattr(Client, name, watched(getattr(Client, name), watch))
     client.cluster.scheduler.add_plugin(tasks, name="watch")
