@@ -65,7 +65,7 @@ def fit_more_than_fits(client: Client, times: float) -> float:
     seconds = time.perf_counter() - start
     print(
         f"{X.nbytes / 2**20:,.0f} MiB, workers of {memory / 2**20:,.0f} MiB together: "
-        f"engine {model.engine_!r}, {model.n_rounds_} passes, {seconds:.1f} s"
+        f"engine {model.engine_!r}, {model.n_rounds_} pass(es), {seconds:.1f} s"
     )
     return float(np.abs(model.coef_ - TRUTH).max())
 

@@ -18,6 +18,9 @@ logger = logging.getLogger("dask_dml")
 #: Topic of the events on the scheduler; the workers log their parts of rounds there, too.
 TOPIC = "dask_dml"
 
+#: Topics of every event.  The dashboard's page of events draws those of "all", by their "action".
+TOPICS = [TOPIC, "all"]
+
 #: Seconds that an event may take: nothing waits for ever for the sake of a log.
 EVENT_TIMEOUT = 5.0
 
@@ -41,10 +44,16 @@ def tell(level: int, kind: str, message: str, client: Client | None = None, **fa
     logger.log(level, message)
     if client is None or client.status != "running":
         return
-    event = {"kind": kind, "level": logging.getLevelName(level), "message": message, **facts}
+    event = {
+        "action": f"dask_dml {kind}",
+        "kind": kind,
+        "level": logging.getLevelName(level),
+        "message": message,
+        **facts,
+    }
 
     async def send() -> None:
-        await client.log_event(TOPIC, event)
+        await client.log_event(TOPICS, event)
 
     # Whoever cannot be told finds out otherwise.
     with suppress(TimeoutError, RuntimeError, OSError):

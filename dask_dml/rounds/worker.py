@@ -23,7 +23,7 @@ from distributed import Status, get_worker, secede
 
 from dask_dml.blocks import Block, Facts, Shard, StoredBlock
 from dask_dml.rounds.base import TreeSum
-from dask_dml.rounds.log import TOPIC
+from dask_dml.rounds.log import TOPICS
 from dask_dml.rounds.tasks import PREFIX
 from dask_dml.rounds.threads import BlasLimit
 
@@ -406,6 +406,7 @@ async def _timed(
     answer.compiling = (clock.duration if clock.done else 0.0) - compiled
     name = getattr(function, "__qualname__", repr(function))
     event = {
+        "action": f"dask_dml round: {name}",
         "kind": "round",
         "message": f"{name}: {len(session.plan)} shard(s) in {answer.seconds:.3f} s",
         "fit": session.fit,
@@ -414,7 +415,7 @@ async def _timed(
         "seconds": answer.seconds,
         "compiling": answer.compiling,
     }
-    session.worker.log_event(TOPIC, event)
+    session.worker.log_event(TOPICS, event)
     return answer
 
 

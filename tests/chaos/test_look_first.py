@@ -167,6 +167,9 @@ def test_a_fit_tells_where_it_runs(client, caplog):
     assert sum(line.startswith("round ") for line in lines) == model.n_rounds_
     events = [event for _, event in client.get_events("dask_dml")]
     assert any(event.get("kind") == "engine" for event in events)
+    # The dashboard's page of events draws what has an action, and fails at what has none.
+    drawn = [event["action"] for _, event in client.get_events("all")]
+    assert sum(name.startswith("dask_dml round: ") for name in drawn) >= model.n_rounds_
 
 
 def test_a_fit_in_memory_says_so():
