@@ -70,10 +70,9 @@ def choose_solver(task: Task) -> str:
         if np.isinf(task.scaling) and not _bears_free_intercept(task):
             raise ValueError(
                 "solver='dual' moves dual variables one by one, which the constraint of an "
-                "unpenalised intercept allows with the hinge and up to "
-                f"{MAX_COLUMNS} columns (or rows) only, or with the squared hinge up to so many "
-                "rows of more columns; use solver='newton' with "
-                "intercept_scaling=None."
+                "unpenalised intercept allows where all rows travel only (few rows of more "
+                f"columns), or with the hinge and up to {MAX_COLUMNS} columns (or rows); use "
+                "solver='newton' with intercept_scaling=None."
             )
         return "dual"
     return "dual" if _may_hand_over(task) and _is_for_dual(task) else "newton"
@@ -113,7 +112,7 @@ def _may_hand_over(task: Task) -> bool:
 def _bears_free_intercept(task: Task) -> bool:
     """Return whether the dual solver keeps the classes' sums the same: where it solves exactly."""
     exact = min(task.n_features, float(task.rows.sum())) <= MAX_COLUMNS
-    return exact and (not task.squared or _all_travel(task))
+    return (exact and not task.squared) or _all_travel(task)
 
 
 def _all_travel(task: Task) -> bool:

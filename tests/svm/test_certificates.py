@@ -82,8 +82,9 @@ def test_a_free_intercept(chunked, engine, n_classes):
 
 @pytest.mark.parametrize("kind", [{"loss": "squared_hinge"}, {"loss": "hinge"}])
 def test_where_an_intercept_may_not_be_free(kind):
-    X = sp.random_array((2100, 2200), density=0.01, rng=np.random.default_rng(0), format="csr")
-    y = np.arange(2100) % 2
+    """More rows than may travel."""
+    X = sp.random_array((8300, 8400), density=1e-3, rng=np.random.default_rng(0), format="csr")
+    y = np.arange(8300) % 2
     model = DistributedLinearSVC(solver="dual", intercept_scaling=None, **kind)
     with pytest.raises(ValueError, match="use solver='newton'"):
         model.fit(X, y)

@@ -22,7 +22,8 @@ from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.solvers.base import Limits, minimise
 from dask_dml.solvers.dual import box_qp
 from dask_dml.solvers.dual.active_set import MergeObjective, MergeStep, rows_to_merge
-from dask_dml.solvers.dual.box_qp import Box, maximise
+from dask_dml.solvers.dual.box import Box
+from dask_dml.solvers.dual.box_qp import maximise
 from dask_dml.solvers.dual.descent import DualObjective, DualStep, plan_dual
 
 
@@ -110,9 +111,13 @@ def test_squared_hinge_with_weights_over_twelve_decades(load, C):
     assert certify(model, X, y == 1, weight) <= 1e-4
 
 
-@pytest.mark.parametrize("scaling", [1.0, None])
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
-def test_few_rows_of_many_columns_travel(loss, scaling):
+@pytest.mark.parametrize(
+    ("scaling", "most_columns"), [(1.0, 2000), (None, 2000), (100.0, 0), (None, 0)]
+)
+def test_few_rows_of_many_columns_travel(monkeypatch, loss, scaling, most_columns):
+    """By an interior point, and by ascent, however long the intercept's column is."""
+    monkeypatch.setattr(box_qp, "MAX_COLUMNS", most_columns)
     rng = np.random.default_rng(0)
     X = sp.random_array((300, 3000), density=0.01, rng=rng, format="csr")
     y = X @ rng.standard_normal(3000) > 0.0
@@ -131,7 +136,7 @@ def test_the_squared_hinge_over_all_rows(monkeypatch, n_columns, most_columns):
     rng = np.random.default_rng(0)
     X, sign = rng.standard_normal((40, n_columns)), rng.choice([-1.0, 1.0], 40)
     cost, nothing = 10.0 ** rng.uniform(-2, 2, 40), np.zeros(n_columns + 1)
-    box = Box(X, sign, 1.0, cost, np.zeros(40), nothing, nothing, 0.0, squared=True)
+    box = Box(X, sign, 1.0, cost, np.zeros(40), nothing, nothing, 0.0, squared=True, whole=True)
     Z = sign[:, None] * np.column_stack([X, np.ones(40)])
 
     def price(a):

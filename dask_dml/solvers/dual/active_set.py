@@ -37,7 +37,8 @@ from dask_dml.solvers.dual.active_set_pass import (
     Part,
     merge_round,
 )
-from dask_dml.solvers.dual.box_qp import MAX_COLUMNS, Box, maximise
+from dask_dml.solvers.dual.box import Box
+from dask_dml.solvers.dual.box_qp import MAX_COLUMNS, maximise
 from dask_dml.solvers.dual.support import Duals
 
 #: Entries of X that may travel in a round: from each node, the fewer rows of which have the less to
@@ -377,6 +378,8 @@ class MergeStep:
             upper=rows.cost,
             squared=self.problem.squared,
             most=4.0 * self.current.objective,
+            near=self.current.query.intercept,
+            whole=len(rows.sign) == sum(count.rows for count in found.counts.values()),
             start=rows.alpha,
             fixed=np.empty(0),
             along=np.append(found.move[:-1], unit * found.move[-1]),

@@ -1,29 +1,22 @@
 """Exact maximisation of the dual of a support vector machine over a few of its rows.
 
-    max_a  q'a - ||v + Z'a||**2 / 2 - a'Sa / 2   where  0 <= a <= c
-
-``S`` is zero for the hinge, and for the squared hinge the diagonal of ``1 / (2 C_i)``.  A row of
-``Z`` is a row of the table times its label; the last may be a direction in which many other
-variables move together.
+By an interior-point method where rows or columns are few, otherwise by ascent.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import scipy.linalg
-import scipy.sparse as sp
 
-from dask_dml.blocks import Matrix, frozen
-from dask_dml.kernels import dual_ascent as kernel
-from dask_dml.solvers.quadratic import solve_smooth
+from dask_dml.solvers.dual.box import Box, Maximum, is_sparse, square
+from dask_dml.solvers.dual.box_ascent import ENOUGH, ascend
 
-#: Steps of the interior-point method, and passes of the ascent (more of them where all rows are
-#: there, and no round can help).
-MAX_STEPS, MAX_PASSES, SQUARED_PASSES = 60, 20, 60
+#: Steps of the interior-point method.
+MAX_STEPS = 60
 #: Share of the way to the boundary that a step may go.
 NEARLY = 0.99
 #: Where the central path is joined, relative to the products of slopes and bounds.
@@ -31,136 +24,13 @@ CENTRE = 1.0
 #: A variable is taken to a bound when a step takes this share off its distance, or a larger one,
 #: compared with the share that it takes off the bound's multiplier.
 SURE = 0.3
-#: Share of what has been gained that may be left.
-ENOUGH = 1e-2
 #: By how much an interior point goes beyond all that: every step gains a digit, and digits of the
 #: coefficients, of which costs are multiples, are worth more than those of the objective.
 BEYOND = 1e-5
 #: Interior points in a row that bring no progress before rounding is held to be the reason.
 PATIENCE = 8
-#: Visits of every row between two solutions of a linear system, and products that these may take.
-N_EPOCHS, MAX_PRODUCTS = 3, 150
-#: Rows on a face up to which its system is solved directly.
-SMALL_FACE = 1000
 #: Columns up to which a matrix of their number squared is made.
 MAX_COLUMNS = 2000
-
-
-@dataclass(frozen=True)
-class Box:
-    """A problem as above.
-
-    Attributes
-    ----------
-    X : ndarray or csr_array of shape (n_rows, n_features)
-        Rows of the table.
-    sign : ndarray of shape (n_rows,)
-        Their labels, -1 and 1.
-    bias : float
-        Value of the intercept's column.
-    upper : ndarray of shape (n_rows,)
-        c; of the squared hinge, C.
-    start : ndarray of shape (n_rows,)
-        A feasible point.
-    fixed : ndarray of shape (n_features + 1,)
-        v; the coefficient of the intercept's column is last.
-    along : ndarray of shape (n_features + 1,)
-        A direction in which v may move as well, by a share of it between zero and one.
-    rise : float
-        What the objective's linear part gains by the whole of it.
-    squared : bool, default=False
-        Squared hinge.
-    most : float, default=inf
-        An objective of the primal problem that is known to be reached.
-    """
-
-    X: Matrix
-    sign: np.ndarray
-    bias: float
-    upper: np.ndarray
-    start: np.ndarray
-    fixed: np.ndarray
-    along: np.ndarray
-    rise: float
-    squared: bool = False
-    most: float = np.inf
-
-    @property
-    def soft(self) -> np.ndarray:
-        """S, a diagonal."""
-        return 0.5 / self.upper if self.squared else np.zeros(len(self.upper))
-
-    @property
-    def bounds(self) -> np.ndarray:
-        """Upper bounds; those of the squared hinge are no constraint.
-
-        At the optimum ``C_i t_i**2`` is at most any objective, such as the sum of all C.
-        """
-        if not self.squared:
-            return self.upper
-        return 4.0 * np.sqrt(self.upper * min(self.upper.sum(), self.most))
-
-    def losses(self, t: np.ndarray) -> np.ndarray:
-        """Return the losses of positive violations."""
-        return self.upper * (t**2 if self.squared else t)
-
-    @property
-    def by_rows(self) -> bool:
-        """Whether matrices are made of the rows' products: these are fewer than the columns."""
-        return len(self.upper) < self.X.shape[1]
-
-    @property
-    def size(self) -> int:
-        """Rows and columns of such a matrix."""
-        return min(len(self.upper), self.X.shape[1])
-
-    def effect(self, a: np.ndarray) -> np.ndarray:
-        """Return ``Z'a``."""
-        signed = self.sign * a
-        moved: np.ndarray = self.X.T @ signed
-        return np.append(moved, self.bias * signed.sum())
-
-    def values(self, u: np.ndarray) -> np.ndarray:
-        """Return ``Z u``."""
-        values: np.ndarray = self.sign * (self.X @ u[:-1] + self.bias * u[-1])
-        return values
-
-    def gram(self, weights: np.ndarray) -> np.ndarray:
-        """Return ``Z' diag(weights) Z``."""
-        p = self.X.shape[1]
-        total = np.empty((p + 1, p + 1))
-        X = self.X
-        weighted: Matrix
-        if _is_sparse(X):
-            weighted = sp.diags_array(weights) @ X
-            total[:p, :p] = (X.T @ weighted).toarray()
-        else:
-            weighted = weights[:, None] * X
-            total[:p, :p] = X.T @ weighted
-        total[p, :p] = total[:p, p] = self.bias * np.asarray(weighted.sum(axis=0)).ravel()
-        total[p, p] = self.bias**2 * weights.sum()
-        return total
-
-
-@dataclass(frozen=True)
-class Maximum:
-    """Where the maximum of a `Box` is.
-
-    Attributes
-    ----------
-    a : ndarray of shape (n_rows,)
-        Variables.
-    share : float
-        How much of the direction to go.
-    point : ndarray of shape (n_features + 1,)
-        Coefficients of the primal problem, the coefficient of the intercept's column last.  At
-        the maximum they are ``v + Z'a``; where large terms cancel in that sum, these have more
-        digits.
-    """
-
-    a: np.ndarray
-    share: float
-    point: np.ndarray
 
 
 def maximise(box: Box, precision: float, deadline: float = np.inf) -> Maximum:
@@ -186,13 +56,13 @@ def maximise(box: Box, precision: float, deadline: float = np.inf) -> Maximum:
     if share == 0.0:
         share = _best_share(box)
     fixed = box.fixed + share * box.along
-    a = _ascend(box, fixed, box.start, precision, deadline)
-    return Maximum(a, share, fixed + box.effect(a))
+    a, point = ascend(replace(box, fixed=fixed), precision, deadline)
+    return Maximum(a, share, point)
 
 
 def _best_share(box: Box) -> float:
     """Return how much of the direction to go if nothing else moves."""
-    bend = _square(box.along)
+    bend = square(box.along)
     slope = box.rise - float(box.along @ (box.fixed + box.effect(box.start)))
     return min(max(slope / bend, 0.0), 1.0) if bend > 0.0 else 0.0
 
@@ -237,11 +107,11 @@ class _Interior:
         products = np.empty((n, n))
         rows = len(box.upper)
         inner = box.X @ box.X.T
-        inner = np.asarray(inner.toarray() if _is_sparse(inner) else inner) + box.bias**2
+        inner = np.asarray(inner.toarray() if is_sparse(inner) else inner) + box.bias**2
         products[:rows, :rows] = inner * box.sign * box.sign[:, None]
         if n > rows:
             products[rows, :rows] = products[:rows, rows] = self.unit * box.values(box.along)
-            products[rows, rows] = self.unit**2 * _square(box.along)
+            products[rows, rows] = self.unit**2 * square(box.along)
         return products
 
     def effect(self, a: np.ndarray) -> np.ndarray:
@@ -262,7 +132,7 @@ class _Interior:
 
     def gained_at(self, a: np.ndarray) -> float:
         """Return the objective of some variables."""
-        squares = float(self.soft @ a**2) + _square(self.box.fixed + self.effect(a))
+        squares = float(self.soft @ a**2) + square(self.box.fixed + self.effect(a))
         return float(self.linear @ a) - 0.5 * squares
 
     def rounded(self) -> np.ndarray:
@@ -276,7 +146,7 @@ class _Interior:
         """Return the objective of the primal problem at the coefficients: an upper bound."""
         n, t = len(self.box.upper), np.maximum(-self.slope(), 0.0)
         loss = float(self.box.losses(t[:n]).sum() + self.upper[n:] @ t[n:])
-        return 0.5 * _square(self.w) - float(self.box.fixed @ self.w) + loss
+        return 0.5 * square(self.w) - float(self.box.fixed @ self.w) + loss
 
     def advance(self) -> bool:
         """Take Mehrotra's step; return whether there was one."""
@@ -397,101 +267,3 @@ def _interior_point(box: Box, precision: float, deadline: float) -> tuple[Maximu
     if len(best) > n:
         share = min(max(float(at.unit * best[n]), 0.0), 1.0)
     return Maximum(best[:n], share, point), value - at.least, price - value
-
-
-def _norms(box: Box) -> np.ndarray:
-    squares = box.X.multiply(box.X) if _is_sparse(box.X) else box.X**2
-    norms: np.ndarray = np.asarray(squares.sum(axis=1)).ravel() + box.bias**2
-    return norms
-
-
-def _is_sparse(X: Matrix) -> bool:
-    return bool(sp.issparse(X))
-
-
-def _square(u: np.ndarray) -> float:
-    return float(u @ u)
-
-
-def _ascend(
-    box: Box, fixed: np.ndarray, a: np.ndarray, precision: float, deadline: float
-) -> np.ndarray:
-    """Go on by coordinate ascent, which finds the face, and linear systems on it.
-
-    J. J. More and G. Toraldo, *On the solution of large quadratic programming problems with bound
-    constraints*, SIAM Journal on Optimization, 1991.
-    """
-    X: Matrix = frozen(box.X, np.empty((len(a), 1)), None, ()).X
-    first = None
-    for number in range(SQUARED_PASSES if box.squared else MAX_PASSES):
-        u = fixed + box.effect(a)
-        slope = box.values(u) - 1.0
-        squares = box.soft @ a**2
-        value = float(a.sum()) - 0.5 * (_square(u) + squares)
-        first = value if first is None else first
-        gap = float(box.losses(np.maximum(-slope, 0.0)).sum() + a @ slope + 0.5 * squares)
-        slope = slope + box.soft * a
-        if gap <= max(precision, ENOUGH * (value - first)) or time.monotonic() > deadline:
-            break
-        face = np.flatnonzero((a > 0.0) & (a < box.bounds))
-        if len(face):
-            move = np.zeros_like(a)
-            move[face] = _solve_on_face(box, face, -slope[face])
-            a = _search(box, fixed, a, move, value)
-        a = _visit(X, box, fixed, a, number)
-    return a
-
-
-def _visit(X: Matrix, box: Box, fixed: np.ndarray, a: np.ndarray, seed: int) -> np.ndarray:
-    """Run some epochs of coordinate ascent."""
-    u = fixed + box.effect(a)
-    a, w, n = a.copy(), np.ascontiguousarray(u[:-1]), len(a)
-    arguments = (
-        box.sign, box.upper, _norms(box), box.squared, box.bias**2, np.ones(len(w)), 1.0, a,
-        np.arange(n), n, N_EPOCHS, np.uint64(2 * seed + 1), w, box.bias * u[-1],
-    )  # fmt: skip
-    if _is_sparse(X):
-        kernel.sparse_epochs(X.data, X.indices, X.indptr, *arguments)
-    else:
-        kernel.dense_epochs(X, *arguments)
-    return a
-
-
-def _solve_on_face(box: Box, face: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve ``(Z_F Z_F' + S_F) d = right``, of many rows about, by conjugate gradients."""
-    X, sign, soft = box.X[face], box.sign[face], box.soft[face]
-    if len(face) <= SMALL_FACE:
-        gram = X @ X.T
-        gram = np.asarray(gram.toarray() if _is_sparse(gram) else gram) + box.bias**2
-        return sign * solve_smooth(gram, sign * right, soft)
-    XT = X.T.tocsr() if _is_sparse(X) else X.T
-    # The rows' costs may differ by many decades.
-    diagonal = _norms(replace(box, X=X)) + soft
-    solution, rest = np.zeros_like(right), right.copy()
-    towards = rest / diagonal
-    along, size = towards.copy(), float(rest @ towards)
-    least = 1e-8 * size
-    for _ in range(MAX_PRODUCTS):
-        signed = sign * along
-        image = sign * (X @ (XT @ signed) + box.bias**2 * signed.sum()) + soft * along
-        bend = float(along @ image)
-        if bend <= 0.0 or size <= least:
-            break
-        solution += (size / bend) * along
-        rest -= (size / bend) * image
-        towards = rest / diagonal
-        before, size = size, float(rest @ towards)
-        along = towards + (size / before) * along
-    return solution
-
-
-def _search(
-    box: Box, fixed: np.ndarray, a: np.ndarray, move: np.ndarray, value: float
-) -> np.ndarray:
-    """Return the first point on the bent way along a move that is better."""
-    for step in (1.0, 0.5, 0.25, 0.1, 0.03, 0.01):
-        there = np.clip(a + step * move, 0.0, box.bounds)
-        squares = _square(fixed + box.effect(there)) + box.soft @ there**2
-        if float(there.sum()) - 0.5 * squares > value:
-            return there
-    return a
