@@ -51,6 +51,8 @@ sphinx_gallery_conf = {
 html_theme = "furo"
 html_title = f"dask_dml {release}"
 html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 
 
 def _inline(self, node):

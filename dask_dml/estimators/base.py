@@ -97,7 +97,8 @@ class LinearEstimator(ExplainedMixin, BaseEstimator):
         if not verbose:
             return None
         name = type(self).__name__
-        return lambda line: print(f"[{name}] {line}", flush=True)
+        # One write a line: the fits of a search print from threads.
+        return lambda line: print(f"[{name}] {line}\n", end="", flush=True)
 
     def _lines(self, monitor: FitMonitor | None) -> Callable[[str], None] | None:
         """Return what takes the solvers' lines of text."""

@@ -3,6 +3,7 @@
 import mlflow
 import mlflow.sklearn
 import numpy as np
+import sklearn
 
 from dask_dml import DistributedGDRegressor
 
@@ -33,8 +34,13 @@ def main():
     model = DistributedGDRegressor("huber").set_callbacks(MLflowLog())
     with mlflow.start_run() as run:
         model.fit(X, y)
-        # A model of scikit-learn's own: it loads where this package is not installed.
-        mlflow.sklearn.log_model(model.to_sklearn(), name="model")
+        # A model of scikit-learn's own: it loads where this package is not installed. MLflow would
+        # start a process to find out what it needs.
+        mlflow.sklearn.log_model(
+            model.to_sklearn(),
+            name="model",
+            pip_requirements=[f"scikit-learn=={sklearn.__version__}"],
+        )
     return run.info.run_id, model
 
 
