@@ -138,7 +138,7 @@ class DistributedColumnTransformer(DistributedTransformerMixin, ColumnTransforme
         others = [name for name in params if name != WEIGHT]
         if others or not get_config()["enable_metadata_routing"]:
             raise TypeError(
-                f"{type(self).__name__} hands no {', '.join(map(repr, others or params))} to "
+                f"{type(self).__name__} does not pass {', '.join(map(repr, others or params))} to "
                 "transformers of Dask collections. They take sample_weight, after "
                 "sklearn.set_config(enable_metadata_routing=True) and set_fit_request."
             )

@@ -83,7 +83,7 @@ class DualVariablesMixin:
             found = rounds.map_reduce(class_sums)
             if not np.array_equal(found.classes, np.arange(len(self.classes_))):
                 raise ValueError(
-                    "y has not the classes that there were at the fit "
+                    "y has other classes than at the fit "
                     f"({self.classes_.tolist()}); hand over the data of the fit."
                 )
             random_state = check_random_state(self.random_state)

@@ -165,8 +165,8 @@ class _Step:
         made = getattr(self.estimator, self.method)(table)
         if made.shape[0] != table.shape[0]:
             raise ValueError(
-                f"The transformer made {made.shape[0]} rows of {table.shape[0]} in a chunk. Rows "
-                "have to stay what they are, as y and the weights do; drop some of X and y before."
+                f"The transformer made {made.shape[0]} rows of {table.shape[0]} in a chunk. It has "
+                "to keep all rows, as y and the weights do; drop rows of X and y together before."
             )
         return made.tocsr() if is_sparse(made) else made
 

@@ -86,7 +86,7 @@ class Journal:
         if known != question:
             logger.warning(
                 "%d rounds of the checkpoint in %r are made again: this process asks for other "
-                "ones, as other processors or libraries round differently.",
+                "ones, because its processor or its libraries round differently.",
                 self._left,
                 self.store.url,
             )

@@ -78,8 +78,8 @@ class Store:
             self._fs, self._root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
             raise ValueError(
-                f"The 'checkpoint' parameter is no path, nor a URL that fsspec can open: {url!r} "
-                f"({error})"
+                "The 'checkpoint' parameter is neither a path nor a URL that fsspec can open: "
+                f"{url!r} ({error})"
             ) from error
         self._local = "file" in self._fs.protocol or "local" in self._fs.protocol
 

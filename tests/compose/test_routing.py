@@ -127,7 +127,7 @@ def test_a_pipeline_and_a_search_pass_them_on():
         ({"sample_weight": np.full(N, np.nan)}, ValueError, "NaN"),
         ({"sample_weight": da.from_array(-WEIGHT, chunks=(SIZES,))}, ValueError, "Negative.*chunk"),
         ({"sample_weight": np.ones(N - 1)}, ValueError, "inconsistent"),
-        ({"groups": np.ones(N)}, TypeError, "hands no 'groups'"),
+        ({"groups": np.ones(N)}, TypeError, "does not pass 'groups'"),
     ],
 )
 def test_errors_leave_nothing_behind(given, kind, message):
