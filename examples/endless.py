@@ -47,12 +47,12 @@ def learn_from_a_stream(n_batches: int, n_rows: int = 1_000) -> float:
     return last
 
 
-def lazy_table(nbytes: float, seed: int) -> tuple[da.Array, da.Array]:
+def lazy_table(nbytes: float, seed: int, chunk: int = 50_000) -> tuple[da.Array, da.Array]:
     """Return a table of a size, and its targets; chunks are made when they are read."""
     n_rows = int(nbytes / N_FEATURES / 8)
     rng = da.random.default_rng(seed)
-    X = rng.normal(size=(n_rows, N_FEATURES), chunks=(50_000, N_FEATURES))
-    return X, X @ TRUTH + 3.0 + rng.normal(0.0, NOISE, n_rows, chunks=50_000)
+    X = rng.normal(size=(n_rows, N_FEATURES), chunks=(chunk, N_FEATURES))
+    return X, X @ TRUTH + 3.0 + rng.normal(0.0, NOISE, n_rows, chunks=chunk)
 
 
 def fit_more_than_fits(client: Client, times: float) -> float:
@@ -96,7 +96,7 @@ class KillAWorker:
 
 def fit_with_a_killed_worker(client: Client) -> float:
     """Return how far the coefficients are from those of a fit that nothing disturbs."""
-    X, y = lazy_table(10 * 2**20, 2)
+    X, y = lazy_table(10 * 2**20, 2, chunk=5_000)  # so many that each worker holds some
     calm = DistributedGDRegressor("huber", solver="accelerated").fit(X, y)
     model = DistributedGDRegressor("huber", solver="accelerated")
     model.set_callbacks(KillAWorker(client)).fit(X, y)
