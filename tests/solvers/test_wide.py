@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -33,14 +35,22 @@ def test_columns_that_never_occur_change_nothing():
     assert not model.coef_[300:].any()
 
 
-@pytest.mark.parametrize("engine", ["memory", "dask"])
-@pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
-def test_lasso_on_few_rows_of_many_columns_is_exact(engine, sparse, l1_ratio):
+@cache
+def few_rows(l1_ratio):
+    """Few rows of many columns, and scikit-learn's elastic net of them."""
     rng = np.random.default_rng(2)
     X = rng.standard_normal((40, 2500)) * (rng.uniform(size=(40, 2500)) < 0.3)
     Y = X[:, :2] @ rng.standard_normal((2, 2)) + 0.1 * rng.standard_normal((40, 2)) + 5.0
     weight = 10.0 ** rng.uniform(-2, 2, 40)
+    exact = ElasticNet(1e-4, l1_ratio=l1_ratio, tol=1e-10, max_iter=1_000_000).fit(X, Y, weight)
+    return X, Y, weight, exact
+
+
+@pytest.mark.parametrize("engine", ["memory", "dask"])
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
+def test_lasso_on_few_rows_of_many_columns_is_exact(engine, sparse, l1_ratio):
+    X, Y, weight, exact = few_rows(l1_ratio)
     rows = sp.csr_array(X) if sparse else X
     data = rows, Y, weight
     if engine == "dask":
@@ -51,7 +61,6 @@ def test_lasso_on_few_rows_of_many_columns_is_exact(engine, sparse, l1_ratio):
         penalty="elasticnet", alpha=alpha, l1_ratio=l1_ratio, tol=1e-9
     ).fit(*data)
     assert (model.solver_, model.converged_) == ("statistics", True)
-    exact = ElasticNet(alpha, l1_ratio=l1_ratio, tol=1e-10, max_iter=1_000_000).fit(X, Y, weight)
 
     def objective(coef, intercept):
         squares = (Y - X @ coef.T - intercept) ** 2
