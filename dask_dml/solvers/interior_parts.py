@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,29 +16,38 @@ from dask_dml.solvers.margin_systems import CORRECTIONS, definite_solver
 FEW_STEPS, LOOK_BACK, HUGE, ROUNDING = 7, 6, 1e30, 1e-14
 
 
-def falls_slowly(
-    gaps: list[float], tol: float, first: int, most: float, left: float = math.inf
-) -> bool:
-    """Return whether relative gaps fall so slowly that an interior point is found sooner.
+class Pace:
+    """How fast another method closes the gap, step by step.
 
     Parameters
     ----------
-    gaps : list of float
-        After each step of another method.
     tol : float
-        The gap that is to be met.
+        The relative gap that is to be met.
     first : int
         Steps after which to ask, where time is not short.
     most : float
-        Steps more that are too many.
-    left : float, default=inf
-        Steps that there is time for.
+        Steps more that are too many: what an interior-point method takes.
+    deadline : float
+        `time.monotonic` value at which time is up.
     """
-    if len(gaps) < (first if left >= most else FEW_STEPS):
-        return False
-    now, before = (float(np.clip(gaps[at], ROUNDING, HUGE)) for at in (-1, -1 - LOOK_BACK))
-    factor = np.log(max(now / max(tol, ROUNDING), 1.0))
-    return bool(factor > min(most, left) / LOOK_BACK * np.log(max(before / now, 1.0)))
+
+    def __init__(self, tol: float, first: int, most: float, deadline: float) -> None:
+        self._tol, self._first, self._most = tol, first, most
+        self._began, self._deadline = time.monotonic(), deadline
+        self._gaps: list[float] = []
+
+    def is_slow(self, gap: float) -> bool:
+        """Take the relative gap after a step; return whether an interior point is found sooner."""
+        gaps, now = self._gaps, time.monotonic()
+        gaps.append(min([gap, *gaps[-1:]]))
+        taken = (now - self._began) / len(gaps)
+        left = (self._deadline - now) / taken if taken > 0.0 else math.inf
+        if len(gaps) < (self._first if left >= self._most else FEW_STEPS):
+            return False
+        last, before = (float(np.clip(gaps[at], ROUNDING, HUGE)) for at in (-1, -1 - LOOK_BACK))
+        factor = np.log(max(last / max(self._tol, ROUNDING), 1.0))
+        pace = np.log(max(before / last, 1.0)) / LOOK_BACK
+        return bool(factor > min(self._most, left) * pace)
 
 
 @dataclass(frozen=True)

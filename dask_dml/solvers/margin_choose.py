@@ -48,6 +48,9 @@ LEAST_WIDTH, AT_MARGIN = 1e-3, 1e-6
 #: The hinge begins with the dual solver where X has no more entries than this, or no more rows for
 #: each column.
 DUAL_ENTRIES, DUAL_ROWS = 2e5, 10
+#: Columns from which the driver's work for rows that are merged, round by round, takes longer than
+#: an interior point of all rows does, and entries of the Hessians of all problems that it may take.
+INTERIOR_COLUMNS, INTERIOR_ENTRIES = 300, 4e7
 #: Columns up to which the systems of Newton's method cost next to nothing.
 FEW_COLUMNS = 100
 #: Up to so many entries Newton's method begins, whose last step is exact.
@@ -124,6 +127,18 @@ def _all_travel(task: Task) -> bool:
     return rows_to_merge((int(n_rows),), task.n_features, task.entries, n_problems) >= n_rows
 
 
+def _suits_interior_point(task: Task) -> bool:
+    """Return whether rows to merge are a large share of all, and cost the driver much.
+
+    Every merge takes an interior point of its own, whose steps cost as much as those over all rows.
+    """
+    if task.squared or task.l1 or not INTERIOR_COLUMNS <= task.n_features <= MAX_COLUMNS:
+        return False
+    n_problems = len(task.rows) if len(task.rows) > 2 else 1
+    few = float(task.rows.sum()) <= DUAL_ROWS * task.n_features
+    return few and n_problems * task.n_features**2 <= INTERIOR_ENTRIES and not _all_travel(task)
+
+
 def _is_for_dual(task: Task) -> bool:
     """Return whether Newton's steps get short, or many: thousands of rows end up at the kink.
 
@@ -155,8 +170,8 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     task = replace(task, limits=replace(task.limits, observer=observer))
     first = choose_solver(task)
     run = {"dual": _solve_dual, "newton": _solve_newton}
-    if task.solver == "dual" and task.squared:
-        return _solve_squared_dual(rounds, task, batch, columns)
+    if task.solver == "dual" and (task.squared or _suits_interior_point(task)):
+        return _solve_dual_and_go_on(rounds, task, batch, columns)
     if not _may_hand_over(task):
         return run[first](rounds, task, batch, columns)
     second = "newton" if first == "dual" else "dual"
@@ -269,14 +284,14 @@ def _solve_dual(
     )
 
 
-def _solve_squared_dual(
+def _solve_dual_and_go_on(
     rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns
 ) -> Solution:
-    """Agree on coefficients; where that closes the gap slowly, solve for the dual variables.
+    """Let the nodes' work be merged; where that closes the gap slowly, solve for dual variables.
 
-    Every support vector of the squared hinge has its say.  Up to `MAX_COLUMNS` columns their dual
-    variables are found beside them by an interior-point method; with more columns the support
-    vectors travel, or products with them do.
+    Every support vector of the squared hinge has its say, and many of the hinge's where columns are
+    many.  Up to `MAX_COLUMNS` columns their dual variables are found beside them by an
+    interior-point method; with more columns the support vectors travel, or products with them do.
     """
 
     def exactly(
@@ -286,12 +301,13 @@ def _solve_squared_dual(
         asked = replace(task, limits=limits)
         return _solve_newton(rounds, asked, batch, columns, start=start, inside=True)
 
-    consensus = _turn(_solve_dual, rounds, task, columns)
-    kinds = {"consensus": consensus, "the support vectors": exactly}
+    first = "consensus" if task.squared else "the nodes' support vectors"
+    kinds = {first: _turn(_solve_dual, rounds, task, columns), "all support vectors": exactly}
     turns = take_turns(batch, kinds, task.limits, len(kinds))
     found = _joined(rounds, task, batch, columns, turns)
     # These dual variables are no function of the margins.
-    return replace(found, solver="dual", duals=None, interior=())
+    again = found.again if task.squared else len(turns.taken) == 1
+    return replace(found, solver="dual", duals=None, interior=(), again=again)
 
 
 def _dual_outcomes(
@@ -341,8 +357,9 @@ def _dual_loop(
         objective = DualObjective(rounds, batch, shape, task.seed, columns=used)
         return objective, [DualStep(problem, shape) for problem in batch]
     limit = rows_to_merge(rounds.shard_rows, task.n_features, task.entries, len(batch))
+    most = task.n_features if _suits_interior_point(task) else np.inf
     return MergeObjective(rounds, batch, task.seed, used, duals), [
-        MergeStep(problem, task.n_features, limit, task.limits.deadline) for problem in batch
+        MergeStep(problem, task.n_features, limit, task.limits.deadline, most) for problem in batch
     ]
 
 
@@ -365,9 +382,10 @@ def _solve_newton(
         squares=columns.squares,
         deadline=task.limits.deadline,
         travels=_all_travel(task),
+        inside=inside or (start is not None and _suits_interior_point(task)),
     )
     steps: list[Any] = [
-        new(problem, w, float(b), width, task.limits.tol, n_rows, n_dense=n_dense, inside=inside)
+        new(problem, w, float(b), width, task.limits.tol, n_rows, n_dense=n_dense)
         for problem, w, b, width in zip(batch, *begin, strict=True)
     ]
     outcomes = minimise(objective, watched(steps, task.limits.tol, patience), task.limits)

@@ -19,7 +19,7 @@ import numpy as np
 from dask_dml.objective.certificate import certified_gap
 from dask_dml.objective.interior import InteriorAnswer, InteriorQuery
 from dask_dml.objective.margins import MarginEvaluation, MarginProblem
-from dask_dml.solvers.interior_parts import PenaltyParts, falls_slowly, solver
+from dask_dml.solvers.interior_parts import ROUNDING, Pace, PenaltyParts, solver
 from dask_dml.solvers.margin_systems import hessian_of, ridge_of
 from dask_dml.solvers.quadratic import symmetric
 
@@ -37,9 +37,9 @@ JOINED = 30.0
 HINGE_STEPS, MIN_STEPS, STEPS_LEFT = 22, 14, 15.0
 
 
-def is_sooner(problem: MarginProblem, gaps: list[float], tol: float) -> bool:
-    """Return whether gaps after each step of another method fall more slowly than these would."""
-    return falls_slowly(gaps, tol, MIN_STEPS if problem.squared else HINGE_STEPS, STEPS_LEFT)
+def pace_of(problem: MarginProblem, tol: float, deadline: float) -> Pace:
+    """Return what tells whether Newton's method is slow beside this one."""
+    return Pace(tol, MIN_STEPS if problem.squared else HINGE_STEPS, STEPS_LEFT, deadline)
 
 
 def _parts(problem: MarginProblem, z: np.ndarray, centre: float) -> PenaltyParts:
@@ -91,8 +91,11 @@ def interior_point(
         mean = (float(answer.products[0]) + total) / (answer.products[3] + number)
         uncentred, residual = answer.vectors[3], penalty.residual
         diagonal, right = penalty.system(answer.vectors[0], None)
-        better = best.gap < ENOUGH * gap or mean < ENOUGH * centre
-        n_worse = 0 if better or penalty.residual < ENOUGH * residual else n_worse + 1
+        better = best.gap < ENOUGH * gap or penalty.residual < ENOUGH * residual
+        # Products that are nothing beside the objective close no gap any more.
+        closes = mean * (answer.products[3] + number) > ROUNDING * lowest.objective
+        better = better or (closes and mean < ENOUGH * centre)
+        n_worse = 0 if better else n_worse + 1
         centre, gap = mean, min(gap, best.gap)
         solve = solver(symmetric(hessian_of(seen)[:-1, :-1]), diagonal, penalty.held)
         move = solve(right + uncentred)

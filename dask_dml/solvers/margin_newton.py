@@ -30,7 +30,7 @@ from dask_dml.objective.margins import (
 from dask_dml.passes.products import WindowRows
 from dask_dml.solvers.base import Continuation
 from dask_dml.solvers.margin_descent import descend
-from dask_dml.solvers.margin_interior import interior_point, is_sooner
+from dask_dml.solvers.margin_interior import interior_point, pace_of
 from dask_dml.solvers.margin_search import search
 from dask_dml.solvers.margin_systems import (
     ConjugateGradients,
@@ -149,7 +149,7 @@ class SvmNewtonStep:
         # Whether a Hessian of few rows has failed, and all are taken.
         self._whole = False
         self._n_failed = 0
-        self._gaps: list[float] = []
+        self._pace = pace_of(problem, tol, deadline)
         self.interior = False
         self._bent, self._keeps = np.empty((0, 0)), False
         # Whether conjugate gradients have come to their limit.
@@ -239,10 +239,9 @@ class SvmNewtonStep:
 
     def _is_stuck(self, e: MarginEvaluation) -> bool:
         """Return whether the gap falls so slowly that an interior-point method is sooner there."""
-        self._gaps.append(e.relative_gap)
-        sooner = is_sooner(self.problem, self._gaps, self.tol)
+        slow = self._pace.is_slow(e.relative_gap)
         large = self.problem.l1 and self.n_columns > LARGE_MODEL
-        return self._n_failed > 0 or sooner or (large and e.relative_gap > SEPARATED)
+        return self._n_failed > 0 or slow or (large and e.relative_gap > SEPARATED)
 
     def _interior_point(self, e: MarginEvaluation) -> Generator[_Asked, Any, None]:
         self.interior = True

@@ -13,14 +13,13 @@ Journal on Optimization 3 (1993).
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 
 from dask_dml.objective.problem import Evaluation, Problem, Query
 from dask_dml.objective.residual_interior import ResidualAnswer, ResidualQuery
 from dask_dml.solvers.base import Continuation
-from dask_dml.solvers.interior_parts import falls_slowly
+from dask_dml.solvers.interior_parts import Pace
 from dask_dml.solvers.quadratic import solve_smooth, symmetric, try_quadratic
 from dask_dml.solvers.residual_interior import AIM, InteriorPath
 
@@ -108,8 +107,7 @@ class NewtonStep:
         self._bend: float | None = None
         self._polished = 0
         self._fresh = True
-        self._gaps: list[float] = []
-        self._began = time.monotonic()
+        self._pace = Pace(tol, MIN_STEPS, STEPS_LEFT, deadline)
 
     def tell(self, answer: Evaluation | ResidualAnswer) -> None:
         """Take the evaluation of a trial point, or what the rows say of the interior."""
@@ -166,11 +164,7 @@ class NewtonStep:
         gap = e.relative_gap
         if not self.problem.penalty:
             gap = self.optimality + e.slack / max(e.objective, e.floor, 1e-300)
-        self._gaps.append(min([gap, *self._gaps[-1:]]))
-        now = time.monotonic()
-        pace = (now - self._began) / len(self._gaps)
-        left = (self.deadline - now) / pace if pace > 0.0 else math.inf
-        return falls_slowly(self._gaps, self.tol, MIN_STEPS, STEPS_LEFT, left)
+        return self._pace.is_slow(gap)
 
     def _adapt(self, value: float) -> None:
         """Trust the Hessian more where the model was right, less where the step was cut."""

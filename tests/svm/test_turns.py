@@ -195,3 +195,17 @@ def test_a_named_solver_stays(monkeypatch):
         model.fit(X, y)
     assert model.solver_ == "dual"
     assert not any("hands over" in line for line in model.lines)
+
+
+@pytest.mark.parametrize("solver", ["auto", "dual"])
+@pytest.mark.parametrize(("C", "merged"), [(1.0, False), (1e-6, True)])
+def test_many_support_vectors_at_the_margin(solver, C, merged):
+    """Merged with as many others they cost more than an interior point of all rows does."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((1200, 300))
+    y = X[:, 0] + 3.0 * rng.standard_normal(1200) > 0.0
+    model = Verbose(loss="hinge", C=C, solver=solver, n_shards=3).fit(X, y)
+    assert model.solver_ == ("newton" if solver == "auto" and not merged else "dual")
+    assert model.n_rounds_ <= (7 if merged else 70)
+    assert any("hands over" in line for line in model.lines) != merged
+    assert certify(model, X, y) <= 1e-4

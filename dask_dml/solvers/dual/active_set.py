@@ -294,6 +294,9 @@ class MergeStep:
         Rows that may travel in a round.
     deadline : float, default=inf
         `time.monotonic` value after which the driver's work is cut short.
+    most : float, default=inf
+        Rows in want of a change, after the nodes' own solutions, that are better left to another
+        method.
     """
 
     def __init__(
@@ -302,8 +305,10 @@ class MergeStep:
         n_features: int,
         limit: int,
         deadline: float = np.inf,
+        most: float = np.inf,
     ) -> None:
         self.problem = problem
+        self.most = most
         self.deadline = deadline
         self.limit = limit
         self.current: MergeEvaluation
@@ -328,6 +333,8 @@ class MergeStep:
         self._last, self._next = evaluation, None
         if first:
             self.current = evaluation
+            counts = evaluation.found.counts.values()
+            self.stalled = sum(count.unsure for count in counts) > self.most
             return
         best, bound = self.current, max(evaluation.bound, self.current.bound)
         best = evaluation if evaluation.objective <= best.objective else best
