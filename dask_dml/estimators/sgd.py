@@ -134,7 +134,8 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     n_jobs : int or None, default=None
         Threads for data in memory; None means all cores, and one inside a Dask task.
     max_time : float or None, default=None
-        Seconds after which no further pass, nor exchange within a pass, begins.
+        Seconds after which no further pass begins, and nodes end the one that they are in, with
+        what they have come to.
     checkpoint : str, os.PathLike, Checkpoint or None, default=None
         A folder, or a URL that fsspec can open, in which `fit` writes down how far it has come,
         every minute.  Should the process end, the same call in another process goes on from

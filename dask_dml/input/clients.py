@@ -6,8 +6,8 @@ Dask is imported by the caller or not at all.
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -121,6 +121,20 @@ def disconnected(what: str) -> RuntimeError:
         f"the Dask client was closed, or lost its scheduler, while {what} was under way. "
         "Connect again, and repeat the fit."
     )
+
+
+@contextmanager
+def connected(client: Client, what: str) -> Iterator[None]:
+    """Say so where something fails because the client is of no more use.
+
+    Dask's own words differ with what the client was doing at that moment.
+    """
+    try:
+        yield
+    except Exception as error:
+        if client.status == "running":
+            raise
+        raise disconnected(what) from error
 
 
 def worker_threads(client: Client, what: str, limit: float | None = None) -> dict[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dask_dml.input.clients import check_workers, worker_info, worker_threads
+from dask_dml.input.clients import check_workers, connected, worker_info, worker_threads
 from dask_dml.rounds import worker as on_worker
 from dask_dml.rounds.balance import Balance, Rebalancing
 from dask_dml.rounds.base import (
@@ -115,11 +115,12 @@ class ClusterRounds:
         self._unfit: set[str] = set()
         self._placement: Placement | None = None
         try:
-            self._placement = Placement(client, self.fit, chunks, n_shards)
-            self.shard_rows = self._placement.shard_rows
-            self._fresh = set(range(len(self.shard_rows)))
-            self._rebalancing = Rebalancing(self._placement.shard_bytes)
-            self._open()
+            with connected(client, "placement"):
+                self._placement = Placement(client, self.fit, chunks, n_shards)
+                self.shard_rows = self._placement.shard_rows
+                self._fresh = set(range(len(self.shard_rows)))
+                self._rebalancing = Rebalancing(self._placement.shard_bytes)
+                self._open()
             self._tell_of_placement()
         except BaseException:
             self.close()
@@ -185,6 +186,12 @@ class ClusterRounds:
             raise error
 
     def _round(self, function: Callable[..., Any], arguments: Callable[[], tuple[Any, ...]]) -> Any:
+        with connected(self.client, "a round"):
+            return self._attempts(function, arguments)
+
+    def _attempts(
+        self, function: Callable[..., Any], arguments: Callable[[], tuple[Any, ...]]
+    ) -> Any:
         placement = self._placement
         if placement is None:
             raise RuntimeError("these rounds have been closed")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dask.base import compute
 from dask.delayed import Delayed, delayed
 
-from dask_dml.input.clients import disconnected, worker_threads
+from dask_dml.input.clients import connected, worker_threads
 from dask_dml.rounds.calls import check_client
 from dask_dml.rounds.tasks import PREFIX
 from dask_dml.rounds.threads import BlasLimit
@@ -25,6 +25,10 @@ from dask_dml.rounds.waiting import (
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+
+#: What is under way, in words.
+PASS = "a pass over the data"
 
 
 class TooLarge(Exception):
@@ -167,15 +171,14 @@ class ClusterGraphs:
         def send() -> None:
             self._futures.update(self.client.scatter(named))
 
-        try:
-            uninterrupted(send)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            if self.client.status != "running":
-                raise disconnected("a pass over the data") from error
-            # A worker went down while it was being sent to.
-            raise DataLost(named, "what is sent along with a pass") from error
+        with connected(self.client, PASS):
+            try:
+                uninterrupted(send)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                # A worker went down while it was being sent to.
+                raise DataLost(named, "what is sent along with a pass") from error
         return [self._futures[key] for key in named]
 
     def submit(self, tasks: Mapping[str, Delayed]) -> dict[str, Future]:
@@ -186,33 +189,36 @@ class ClusterGraphs:
 
     def compute(self, tasks: Mapping[str, Delayed], names: Mapping[str, str]) -> list[Any]:
         """Return the values of tasks given by key."""
-        futures = self.submit(tasks)
-        try:
-            settle(self.client, futures, names)
-            return uninterrupted(self.client.gather, list(futures.values()))
-        finally:
-            self.drop(futures.values())
+        with connected(self.client, PASS):
+            futures = self.submit(tasks)
+            try:
+                settle(self.client, futures, names)
+                return uninterrupted(self.client.gather, list(futures.values()))
+            finally:
+                self.drop(futures.values())
 
     def compute_and_keep(
         self, task: Delayed, kept: Mapping[str, Delayed], limit: float
     ) -> tuple[Any, list[Any]]:
         """Return the value of a task, and other values in the form in which they can be kept."""
-        futures = self.submit({task.key: task, **kept})
-        total = futures[task.key]
-        done = False
-        try:
-            settle(self.client, futures, {}, limit)
-            value = uninterrupted(total.result)
-            done = True
-        finally:
-            self.drop([total] if done else futures.values())
+        with connected(self.client, PASS):
+            futures = self.submit({task.key: task, **kept})
+            total = futures[task.key]
+            done = False
+            try:
+                settle(self.client, futures, {}, limit)
+                value = uninterrupted(total.result)
+                done = True
+            finally:
+                self.drop([total] if done else futures.values())
         return value, [futures[key] for key in kept]
 
     def detached(self, kept: Sequence[Any]) -> list[Any]:
         """Return kept values without their history."""
         fresh: list[Any] = []
         for future in kept:
-            value = uninterrupted(future.result)
+            with connected(self.client, PASS):
+                value = uninterrupted(future.result)
             try:
                 fresh += self._scatter([value])
             except DataLost:

@@ -6,6 +6,9 @@ the same questions, and comes to where it was without a visit of the data.  An a
 the very question that it was given to, in its turn, and for no other: were the solver to ask
 anything else, what was written down ends there, and the data is visited from there on.
 
+An answer that says so itself (``cut``: nodes ran out of time) is not one that another process with
+more time would be given: it is not written down, and nothing that follows from it.
+
 What nodes keep beside their shards is not written down.  The first round that needs it is told
 that it was lost with its worker, from which every solver recovers.
 """
@@ -167,6 +170,7 @@ class RecordedRounds:
         self.n_recoveries = rounds.n_recoveries
         # Whether nodes ought to keep what they were told by rounds that were not made.
         self._stateless = False
+        self._cut = False
 
     def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:
         """Return the sum over the shards, known or new."""
@@ -174,7 +178,7 @@ class RecordedRounds:
         found = self._journal.recall(question)
         total = self._inner.map_reduce(function, broadcast) if found is None else found[0]
         if found is None:
-            self._journal.add(question, total)
+            self._add(question, total)
         return self._counted(total)
 
     def update(self, function: StateFunction, broadcast: Any = None) -> Any:
@@ -202,10 +206,15 @@ class RecordedRounds:
                 raise StateLost(range(len(self.shard_rows)))
             total = update()
         except StateLost as error:
-            self._journal.add(question, None, error.shards)
+            self._add(question, None, error.shards)
             raise
-        self._journal.add(question, total)
+        self._add(question, total)
         return total
+
+    def _add(self, question: str, total: Any, lost: tuple[int, ...] = ()) -> None:
+        self._cut |= getattr(total, "cut", False)
+        if not self._cut:
+            self._journal.add(question, total, lost)
 
     def close(self) -> None:
         """Do nothing: the rounds are closed, and the journal is finished, by their owners."""

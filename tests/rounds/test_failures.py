@@ -19,6 +19,7 @@ from dask_dml.rounds import open_rounds
 from dask_dml.rounds import worker as on_worker
 from dask_dml.rounds.base import StateLost
 from dask_dml.rounds.cluster import ClusterRounds
+from dask_dml.rounds.streaming import StreamingRounds
 
 from . import helpers
 
@@ -218,6 +219,17 @@ def test_the_client_is_closed_meanwhile(monkeypatch):
             time.sleep(0.05)
         assert not on_worker.open_fits()
         assert not any(client.has_what().values())
+        # Whatever is under way: what Dask says of it differs.
+        third = Client(made, set_as_default=False)
+        with StreamingRounds(chunks(), third, 2) as rounds:
+            third.close()
+            for call in (
+                lambda: rounds.map_reduce(helpers.column_sums),
+                lambda: StreamingRounds(chunks(), third, 2),
+                lambda: ClusterRounds(third, chunks(), 2),
+            ):
+                with pytest.raises(RuntimeError, match=r"client was closed.*Connect again"):
+                    call()
 
 
 def _held(client):

@@ -3,6 +3,7 @@
 import time
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from dask_dml import DistributedGDRegressor, DistributedSGDRegressor
 from dask_dml.objective.losses import make_loss
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.problem import Problem
-from dask_dml.solvers.sgd import averaging, choose, svrg, task
+from dask_dml.solvers.sgd import averaging, choose, local_steps, row_order, svrg, task
 from dask_dml.solvers.sgd.step_length import CorrectedStep
 from dask_dml.solvers.sgd.stopping import GapWatch
 from dask_dml.solvers.sgd.stream_pass import loss_and_slope
@@ -178,6 +179,57 @@ def test_a_deadline_between_passes_keeps_what_is_known(module, monkeypatch):
         model.fit(X, y)
     assert model.n_iter_ <= 7
     assert model.loss_curve_[-1] <= model.loss_curve_[0]
+
+
+@pytest.mark.parametrize("reduction", ["svrg", None])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_pass_ends_in_its_middle_when_time_is_over(reduction, sparse, monkeypatch, tmp_path):
+    X, y = heavy(1000)
+    X = sp.csr_array(X) if sparse else X
+    monkeypatch.setattr(row_order, "STRETCH_BYTES", 2**10)
+    monkeypatch.setattr(row_order, "MIXED_BYTES", 0)
+    walk = local_steps.SparseWalk if sparse else local_steps.DenseWalk
+    real, visited = walk._steps, []
+
+    def steps(self, block, first, order):
+        visited.append(len(order))
+        real(self, block, first, order)
+
+    class Clock:
+        """Looked at by a node once as it begins, and before every slice but the first."""
+
+        looks, jump = 0, 0.0
+
+        def node(self):
+            self.looks += 1
+            self.jump = 1e9 if self.looks > 3 else 0.0
+            return self.driver()
+
+        def driver(self):
+            return time.monotonic() + self.jump
+
+    def made(**limits):
+        return DistributedSGDRegressor(
+            "huber", variance_reduction=reduction, random_state=0, n_shards=1, n_jobs=1, **limits
+        )
+
+    whole = made().fit(X, y)
+    with monkeypatch.context() as patch:
+        clock = Clock()
+        patch.setattr(walk, "_steps", steps)
+        patch.setattr(local_steps, "monotonic", clock.node)
+        patch.setattr(task, "time", SimpleNamespace(monotonic=clock.driver))
+        model = made(max_time=1e6, checkpoint=tmp_path / "fit")
+        with pytest.warns(ConvergenceWarning, match="max_time"):
+            model.fit(X, y)
+    assert len(visited) == 3
+    assert sum(visited) < 0.3 * len(y)
+    rows = X.toarray() if sparse else X
+    nothing = SimpleNamespace(coef_=np.zeros(6), intercept_=0.0, epsilon=model.epsilon)
+    assert objective(rows, y, model, "huber") < 0.97 * objective(rows, y, nothing, "huber")
+    # What a process with more time goes on with is what it would have come to itself.
+    again = made(checkpoint=tmp_path / "fit").fit(X, y)
+    np.testing.assert_array_equal(again.coef_, whole.coef_)
 
 
 @settings(max_examples=12)

@@ -188,6 +188,7 @@ class _Plain:
             rows_before=task.rows_seen // len(self.nodes.shard_rows),
             tail=self._tail(),
             wants=self._wants(),
+            seconds=task.seconds_left(),
         )
 
     def _sent(self, point: np.ndarray) -> np.ndarray:

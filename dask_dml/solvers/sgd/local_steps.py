@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,8 @@ class Visit:
         Share of the visit before iterates are averaged.
     wants : Wants
         What the nodes are to report.
+    seconds : float, default=inf
+        Time after which a node takes no further slice of rows.
     """
 
     point: np.ndarray
@@ -82,6 +85,8 @@ class Visit:
     rows_before: int
     tail: float
     wants: Wants
+    # No part of the question that a visit answers: a visit that is cut is not written down.
+    seconds: float = field(default=np.inf, compare=False)
 
 
 class Walk:
@@ -97,6 +102,11 @@ class Walk:
         Gradient that is added to every row's.
     unit : float
         Factor on the weights that makes their mean one.
+
+    Attributes
+    ----------
+    cut : bool
+        Whether time was over before all rows were visited.
     """
 
     def __init__(self, node: Node, request: Visit, fixed: np.ndarray, unit: float) -> None:
@@ -123,6 +133,7 @@ class Walk:
         self.tail = before + int(request.tail * self._length())
         self.n_visited = 0
         self.n_averaged = 0
+        self.cut = False
 
     def _length(self) -> int:
         steps = self.request.n_steps
@@ -134,10 +145,15 @@ class Walk:
         return self.request.batch
 
     def run(self) -> None:
-        """Visit the rows."""
+        """Visit the rows, for as long as there is time."""
         request = self.request
+        deadline = monotonic() + request.seconds
         seeds = np.random.SeedSequence([request.key, self.shard.number, request.epoch])
         for block, first, order in self._rows(seeds):
+            # Some rows are always visited: a node that has seen none has nothing to say.
+            if self.n_visited and monotonic() > deadline:
+                self.cut = True
+                return
             before = self.position
             self._steps(block, first, order)
             self.n_visited += len(order)

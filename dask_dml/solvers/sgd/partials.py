@@ -88,6 +88,8 @@ class Models:
         The nodes' changes one by one, if asked for.
     n_nodes : int
         Number of nodes that took steps.
+    cut : bool
+        Whether some node ran out of time before it had visited its rows.
     """
 
     last: np.ndarray
@@ -98,6 +100,7 @@ class Models:
     loss: np.ndarray
     each: tuple[tuple[float, np.ndarray], ...]
     n_nodes: int
+    cut: bool = False
 
     @classmethod
     def none(cls, shape: tuple[int, int], wants: Any) -> Models:
@@ -124,6 +127,7 @@ class Models:
             self.loss + other.loss,
             self.each + other.each,
             self.n_nodes + other.n_nodes,
+            self.cut or other.cut,
         )
 
     def average(self, sums: np.ndarray) -> np.ndarray:

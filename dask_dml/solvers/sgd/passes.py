@@ -130,6 +130,7 @@ def visit(node: Node, request: Visit) -> Models:
         # A copy: the room that changes lie in is used again.
         each=((weight, packed(mean.copy(), wanted=True)),) if wants.each else (),
         n_nodes=1,
+        cut=walk.cut,
     )
 
 

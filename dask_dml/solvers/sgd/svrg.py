@@ -118,8 +118,10 @@ class _Corrected:
             if left < (1 if resting else 2):
                 break
             objectives = sum(step.anchor.objective for step in active.values())
+            first = self.epoch == 0
             self._move(active, resting=resting)
-            if late(task):
+            # What the first steps lead to is looked at in any case: it is all that there is.
+            if late(task) and not first:
                 break
             self._evaluate(active)
             self.sampler.learn(objectives - sum(s.anchor.objective for s in active.values()))
@@ -217,6 +219,7 @@ class _Corrected:
             rows_before=0,
             tail=0.5,
             wants=wants,
+            seconds=task.seconds_left(),
         )
 
     def _total(self) -> float:

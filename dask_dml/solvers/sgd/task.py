@@ -84,7 +84,7 @@ class SGDTask:
     key : int
         Seed.
     deadline : float
-        `time.monotonic` value after which no further exchange begins.
+        `time.monotonic` value after which no further exchange begins, and nodes end theirs.
     report : callable or None
         Called with a line of text per exchange.
     coef, intercept : ndarray or None
@@ -126,6 +126,10 @@ class SGDTask:
     def auto(self) -> bool:
         """Whether step lengths come from the data."""
         return self.learning_rate == "auto"
+
+    def seconds_left(self) -> float:
+        """Return how long nodes may go on with their steps."""
+        return max(self.deadline - time.monotonic(), 0.0)
 
     def say(self, line: str) -> None:
         """Report a line of text."""
