@@ -58,6 +58,9 @@ def interior_point(
 ) -> Generator[InteriorQuery, InteriorAnswer, None]:
     """Go on from a point until somebody is content, or nothing more is to be had.
 
+    A start that is far from the central path may allow short steps only.  Where that ends before
+    somebody is content, the path is followed once more, from coefficients of zero.
+
     Parameters
     ----------
     problem : MarginProblem
@@ -74,6 +77,31 @@ def interior_point(
     query : InteriorQuery
         Sent the answer.
     """
+    reached = e
+
+    def first(now: MarginEvaluation) -> None:
+        nonlocal reached
+        reached = now
+        look(now)
+
+    yield from _follow(problem, e, n_rows, first)
+    if np.any(e.query.coef):
+        nowhere = np.zeros(len(e.query.coef) + 1)
+        answer = yield _query(nowhere, e.objective / n_rows)
+        if answer.evaluation is not None:
+            again = _follow(
+                problem, answer.evaluation, n_rows, lambda now: look(_better(reached, now))
+            )
+            yield from again
+
+
+def _follow(
+    problem: MarginProblem,
+    e: MarginEvaluation,
+    n_rows: int,
+    look: Callable[[MarginEvaluation], None],
+) -> Generator[InteriorQuery, InteriorAnswer, None]:
+    """Follow the central path; see `interior_point`."""
     centre = JOINED * e.objective / n_rows
     penalty = _parts(problem, np.append(e.query.coef, e.query.intercept), centre)
     lowest, gap, step, n_worse = e, e.gap, 0.0, 0
@@ -118,6 +146,13 @@ def interior_point(
 
 def _query(z: np.ndarray, centre: float) -> InteriorQuery:
     return InteriorQuery(z[:-1], float(z[-1]), centre)
+
+
+def _better(before: MarginEvaluation, now: MarginEvaluation) -> MarginEvaluation:
+    """Return the lower point, with the higher bound."""
+    lower = now if now.objective <= before.objective else before
+    bounds = [e.objective - e.gap for e in (before, now)]
+    return _with_bound(lower, now if bounds[1] >= bounds[0] else before)
 
 
 def _with_bound(e: MarginEvaluation, last: MarginEvaluation) -> MarginEvaluation:

@@ -192,3 +192,17 @@ def test_a_direction_solves_the_linear_system(squared):
         ahead = ahead + (room - 0.5 * aff) * (excess + 0.5 * aff_excess)
     products = start.products[0] + 0.5 * told.products[1] + 0.25 * told.products[2]
     np.testing.assert_allclose(products, ahead.sum())
+
+
+@pytest.mark.parametrize(("loss", "seed"), [("hinge", 2), ("squared_hinge", 5)])
+def test_a_start_far_from_the_central_path(loss, seed):
+    """A class of two rows, weights over 12 decades: steps from there are short, and it is left."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((20_000, 10))
+    y = np.arange(20_000) < 2
+    X[:2] += 1.0
+    weight = 10.0 ** rng.uniform(-6, 6, 20_000)
+    model = DistributedLinearSVC(loss=loss, C=1e4, intercept_scaling=100.0, solver="newton")
+    model.fit(X, y, weight)
+    assert model.converged_
+    assert certify(model, X, y, weight) <= 1e-4
