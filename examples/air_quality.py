@@ -7,7 +7,7 @@ is held out, so that the score says how the model does on days that it has not s
 PM10 is left out although it is in the files and would raise the score: the fine particles of
 PM2.5 are part of what PM10 weighs, so it would explain the target by itself.
 
-Usage: python examples/air_quality.py FOLDER
+Usage: python examples/air_quality.py [FOLDER]
 """
 
 from __future__ import annotations
@@ -137,11 +137,9 @@ def run(folder: Path) -> None:
     compare(model, X_local.to_numpy(), y_local.to_numpy())
 
 
-def data_folder() -> Path:
+def data_folder(description: str) -> Path:
     """Return the folder from the command line or the environment, or exit with the remedy."""
-    parser = argparse.ArgumentParser(
-        description="Regress hourly PM2.5 in Beijing on other pollutants, weather and time."
-    )
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "folder",
         nargs="?",
@@ -160,7 +158,7 @@ def data_folder() -> Path:
 
 
 def main() -> None:
-    folder = data_folder()
+    folder = data_folder("Regress hourly PM2.5 in Beijing on other pollutants, weather and time.")
     with (
         LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"

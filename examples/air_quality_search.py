@@ -4,18 +4,17 @@ The rows come from `air_quality.py`: twelve stations, one partition each, of unk
 folds of consecutive rows hold out about two stations each, so that the scores say how the model
 does where nothing has been measured.
 
-Usage: python examples/air_quality_search.py FOLDER
+Usage: python examples/air_quality_search.py [FOLDER]
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from air_quality import TARGET, load
+from air_quality import TARGET, data_folder, load
 from dask.distributed import Client, LocalCluster
 
 from dask_dml import DistributedGDRegressor
@@ -62,9 +61,7 @@ def run(folder: Path) -> DistributedGridSearchCV:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    folder = data_folder("Search for the loss and the penalty of the air quality regression.")
     with (
         LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"

@@ -3,7 +3,7 @@
 The data are two files of headlines, one in each line: the file is the label. Words and pairs of
 words are hashed where the text is; no vocabulary is ever gathered.
 
-Usage: python examples/headlines.py FOLDER
+Usage: python examples/headlines.py [FOLDER]
 """
 
 from __future__ import annotations

@@ -86,8 +86,12 @@ def with_parameters(estimator: Any, parameters: Mapping[str, Any]) -> Any:
 
 
 def share_passes(estimator: Any) -> bool:
-    """Whether fits of an estimator can be made together: one of ours, after any other steps."""
-    return type(last_step(estimator)) in TOGETHER
+    """Whether fits of an estimator can be made together: one of ours, after any other steps.
+
+    Callbacks of its own are told of every round of a fit that is made alone.
+    """
+    last = last_step(estimator)
+    return type(last) in TOGETHER and not getattr(last, "_skl_callbacks", None)
 
 
 def group_key(estimator: Any, parameters: Mapping[str, Any]) -> str:

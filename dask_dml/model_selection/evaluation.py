@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ from dask_dml.model_selection.results import Trial
 from dask_dml.model_selection.row_sets import RowSets
 from dask_dml.model_selection.scoring import Scoring, call_scorer
 from dask_dml.model_selection.splitters import by_class
+from dask_dml.model_selection.watch import Propagation
 from dask_dml.passes.divisions import ByClass, ClassPieces, Division, Listed, Split
 
 
@@ -79,10 +80,20 @@ class Evaluation:
         The rows.
     plan : Plan
         What is wanted.
+    after_round : callable or None, default=None
+        Called after each pass that fits have shared.
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, plan: Plan) -> None:
+    def __init__(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        plan: Plan,
+        after_round: Callable[[], None] | None = None,
+    ) -> None:
         self.estimator = estimator
+        self.after_round = after_round
         self.X, self.y, self.plan = X, y, plan
         self.n_splits = 0
         self.fitted: list[list[Any]] = []
@@ -125,14 +136,15 @@ class Evaluation:
         self._put_errors(ordered)
         return ordered
 
-    def fit_all(self, parameters: Mapping[str, Any]) -> Any:
-        """Return a candidate fitted on all rows."""
+    def fit_all(self, parameters: Mapping[str, Any], propagation: Propagation = nullcontext) -> Any:
+        """Return a candidate fitted on all rows, with the callbacks that are passed on to it."""
         estimator = with_parameters(self.estimator, parameters)
         batch = self._batches.get(
             group_key(estimator, parameters) if self._is_shared(estimator) else "alone"
         )
         if batch is None:
-            return estimator.fit(self.X, self.y, **self.plan.fit)
+            with propagation(estimator):
+                return estimator.fit(self.X, self.y, **self.plan.fit)
         (error,) = batch.fit([(estimator, batch.everything())])
         if error is not None:
             raise error
@@ -231,6 +243,7 @@ class Evaluation:
         if key not in self._batches:
             weight = self.plan.fit.get("sample_weight")
             batch = Batch(estimator, self.X, self.y, weight, self._make_folds)
+            batch.shared.after_round = self.after_round
             self._batches[key] = self._stack.enter_context(batch)
         return self._batches[key]
 
@@ -284,6 +297,7 @@ class Evaluation:
                 Batch(lasts[0], tables[0], y_parts[0], weights[0], labels=labels) as batch,
                 Batch(lasts[0], tables[1], y_parts[1], labels=labels) as held_out,
             ):
+                batch.shared.after_round = self.after_round
                 found, models = run_batch(batch, lasts, [None], self._wanted(), held_out)
             for row, (trial,) in enumerate(found):
                 trials[row].append(trial)

@@ -17,14 +17,17 @@ from sklearn.model_selection import (
 )
 from sklearn.utils.metadata_routing import process_routing
 
+from dask_dml.estimators.monitor import CallbackSupportMixin, with_callbacks
 from dask_dml.model_selection.results import cv_results
 from dask_dml.model_selection.scoring import Scoring
+from dask_dml.model_selection.watch import SearchMonitor
 
 if TYPE_CHECKING:
     from dask_dml.model_selection.evaluation import Evaluation, Plan
+    from dask_dml.model_selection.watch import Propagation
 
 
-class _SharedPasses:
+class _SharedPasses(CallbackSupportMixin):
     """`fit` of a search; everything else is scikit-learn's."""
 
     estimator: Any
@@ -35,6 +38,7 @@ class _SharedPasses:
     error_score: Any
     return_train_score: bool
 
+    @with_callbacks
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Fit every candidate on every fold, and the best one on all rows.
 
@@ -66,10 +70,13 @@ class _SharedPasses:
         candidates = self._candidates()
         scoring = Scoring.of(self.scoring, self.estimator)
         self._check_refit_parameter(scoring)
-        with Evaluation(self.estimator, X, y, self._plan(scoring, params)) as evaluation:
+        plan, refit = self._plan(scoring, params), self.refit is not False
+        monitor = SearchMonitor(self, X, y, params.get("sample_weight"), 1 + refit)
+        with Evaluation(self.estimator, X, y, plan, monitor.after_round) as evaluation:
             if self.verbose > 0:
                 print(f"Fitting {len(candidates)} candidates on the folds together", flush=True)
-            trials = evaluation.run(candidates)
+            with monitor.stage("search"):
+                trials = evaluation.run(candidates)
             self.n_splits_ = evaluation.n_splits
             results = cv_results(candidates, trials, train=self.return_train_score)
             names = list(trials[0][0].test)
@@ -79,7 +86,9 @@ class _SharedPasses:
             self.cv_results_ = results
             self._choose(results)
             if self.refit:
-                self._fit_best(evaluation)
+                with monitor.stage("refit") as propagation:
+                    self._fit_best(evaluation, propagation)
+        monitor.end()
         return self
 
     def _plan(self, scoring: Scoring, params: dict[str, Any]) -> Plan:
@@ -139,9 +148,9 @@ class _SharedPasses:
             self.best_score_ = results[f"mean_test_{name}"][self.best_index_]
         self.best_params_ = results["params"][self.best_index_]
 
-    def _fit_best(self, evaluation: Evaluation) -> None:
+    def _fit_best(self, evaluation: Evaluation, propagation: Propagation) -> None:
         begin = time.perf_counter()
-        self.best_estimator_ = evaluation.fit_all(self.best_params_)
+        self.best_estimator_ = evaluation.fit_all(self.best_params_, propagation)
         self.refit_time_ = time.perf_counter() - begin
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_

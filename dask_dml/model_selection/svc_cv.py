@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from dask_dml.estimators.base import LinearEstimator
 from dask_dml.estimators.classifier import LinearClassifierMixin
 from dask_dml.estimators.export import transfer
+from dask_dml.estimators.monitor import with_callbacks
 from dask_dml.estimators.parameters import (
     BOOLEAN,
     COUNT,
@@ -26,6 +27,7 @@ from dask_dml.estimators.parameters import (
 )
 from dask_dml.estimators.svc import DistributedLinearSVC
 from dask_dml.model_selection.scoring import Scoring
+from dask_dml.model_selection.watch import SearchMonitor
 
 _SEQUENCE = Kind((Sequence, np.ndarray), "an array-like")
 #: Parameters that are those of `DistributedLinearSVC`.
@@ -197,6 +199,7 @@ class DistributedLinearSVCCV(LinearClassifierMixin, LinearEstimator):
         self.verbose = verbose
         self.n_jobs = n_jobs
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedLinearSVCCV:
         """Choose C by cross-validation, and fit all rows with it.
 
@@ -234,14 +237,20 @@ class DistributedLinearSVCCV(LinearClassifierMixin, LinearEstimator):
             Scoring.of(self.scoring, estimator), self.cv, classifier=True, split={}, fit=weights,
             score=weights, train=False, error_score="raise", routed=False,
         )  # fmt: skip
-        with self._unchanged_on_error(), Evaluation(estimator, X, y, plan) as evaluation:
-            trials = evaluation.run([{"C": float(C)} for C in Cs])
+        monitor = SearchMonitor(self, X, y, sample_weight, 2)
+        with (
+            self._unchanged_on_error(),
+            Evaluation(estimator, X, y, plan, monitor.after_round) as evaluation,
+        ):
+            with monitor.stage("search"):
+                trials = evaluation.run([{"C": float(C)} for C in Cs])
             (name,) = trials[0][0].test
             self.Cs_ = Cs
             self.scores_path_ = np.array([[trial.test[name] for trial in row] for row in trials])
             self.dual_gaps_ = np.array([[m.duality_gap_ for m in row] for row in evaluation.fitted])
             self.C_ = float(Cs[self._choose(self.scores_path_)])
-            best = evaluation.fit_all({"C": self.C_})
+            with monitor.stage("refit"):
+                best = evaluation.fit_all({"C": self.C_})
             for learned in _LEARNED:
                 if hasattr(best, learned):
                     setattr(self, learned, getattr(best, learned))
@@ -249,6 +258,7 @@ class DistributedLinearSVCCV(LinearClassifierMixin, LinearEstimator):
             report = self._report(self.verbose)
             if report is not None:
                 report(f"C {self.C_:.6g}: mean score {self.scores_path_.mean(axis=1).max():.6g}")
+        monitor.end()
         return self
 
     def _given_Cs(self) -> np.ndarray:

@@ -67,7 +67,14 @@ class SharedRounds:
         How the rows are divided into the parts that folds are made of.
     n_threads : int, default=1
         Fits that may compute at the same time between two rounds.
+
+    Attributes
+    ----------
+    after_round : callable or None
+        Called after every round of fits, in the thread that runs them.
     """
+
+    after_round: Callable[[], None] | None = None
 
     def __init__(self, rounds: Rounds, divided: DividedRows, n_threads: int = 1) -> None:
         self.rounds = rounds
@@ -139,6 +146,8 @@ class SharedRounds:
             if not waiting:
                 return
             self._answer(waiting, members)
+            if self.after_round is not None:
+                self.after_round()
             computing = len(waiting)
             for member in waiting:
                 member.ready.set()

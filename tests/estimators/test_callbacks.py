@@ -15,10 +15,12 @@ from dask_dml import (
     DistributedGDRegressor,
     DistributedGDRegressorCV,
     DistributedLinearSVC,
+    DistributedLinearSVCCV,
     DistributedSGDRegressor,
 )
 from dask_dml.callbacks import EarlyStopping
 from dask_dml.estimators import callback_support
+from dask_dml.model_selection import DistributedGridSearchCV
 from dask_dml.rounds import choose
 from dask_dml.solvers import margin_choose
 
@@ -276,21 +278,92 @@ class Counter(Recorder):
         return False
 
 
+def bars():
+    """Return scikit-learn's progress bar, where it can be drawn."""
+    try:
+        import rich  # noqa: F401 - the bar wants it
+        from sklearn.callback import ProgressBar
+    except ImportError:
+        return []
+    return [ProgressBar()]
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", ROUNDS)
-def test_in_pipelines_and_searches(name):
+def test_in_pipelines_and_searches(name, capsys):
     pytest.importorskip("sklearn.callback")
     model, y = FITS[name]
     if y.dtype == bool or y.ndim == 2:
         y = y.astype(float)
-    seen = Counter()
+    seen, drawn = Counter(), bars()
     pipeline = make_pipeline(StandardScaler(), clone(model))
     step = pipeline.steps[-1][0]
     search = GridSearchCV(pipeline, {f"{step}__max_iter": [5]}, cv=2, refit=False)
-    search.set_callbacks(seen).fit(X, y)
+    search.set_callbacks(seen, *drawn).fit(X, y)
     rounds = [event for event in seen.events if event[0] == "round"]
     assert {estimator for _, estimator in rounds} == {type(model).__name__}
     assert seen.events.count("setup") == seen.events.count("teardown") == 1
+    assert not drawn or "GridSearchCV - fit" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("name", ["newton", "svrg", "svc newton", "svc classes", "outputs"])
+def test_in_searches_that_share_passes(name, piped, capsys):
+    model, y = FITS[name]
+    seen, drawn = Counter(), bars()
+    model, key = clone(model), "max_iter"
+    if piped:
+        model = make_pipeline(StandardScaler(), model)
+        key = f"{model.steps[-1][0]}__max_iter"
+    search = DistributedGridSearchCV(model, {key: [5, 6]}, cv=2)
+    want = clone(search).fit(X, y)
+    search.set_callbacks(seen, *drawn).fit(X, y)
+    names = [event[0] for event in seen.events if isinstance(event, tuple)]
+    assert seen.events.count("setup") == seen.events.count("teardown") == 1
+    assert names.count("search") == names.count("refit") == 1
+    assert names[-2:] == ["refit", "fit"]
+    before = names.index("search")
+    assert set(names[:before]) == {"round"}
+    assert before >= 2
+    assert "round" in names[before:]
+    mine, theirs = (s.best_estimator_[-1] if piped else s.best_estimator_ for s in (search, want))
+    np.testing.assert_array_equal(mine.coef_, theirs.coef_)
+    assert not drawn or "DistributedGridSearchCV - search" in capsys.readouterr().out
+
+
+def test_fits_with_callbacks_of_their_own_are_made_one_by_one():
+    """Callbacks that are set on the estimator see every round of every fit, and can end it."""
+    seen = Recorder(stop_after=3)
+    model = DistributedGDRegressor("huber").set_callbacks(seen)
+    search = DistributedGridSearchCV(model, {"alpha": [1e-3, 1e-1]}, cv=2).fit(X, Y)
+    assert seen.events.count("setup") == seen.events.count("teardown") == 5
+    assert seen.events.count("round") >= 5
+    assert not search.best_estimator_.converged_
+
+
+def test_a_callback_that_fails_ends_a_search():
+    class Failing(Counter):
+        def on_fit_task_end(self, estimator, context):
+            raise ArithmeticError("on purpose")
+
+    seen = Failing()
+    search = DistributedGridSearchCV(DistributedGDRegressor("huber"), {"alpha": [0.1, 1.0]}, cv=2)
+    with pytest.raises(ArithmeticError, match="on purpose"):
+        search.set_callbacks(seen).fit(X, Y)
+    assert seen.events[-1] == "teardown"
+    assert not hasattr(search, "best_params_")
+
+
+def test_of_the_estimator_that_chooses_C(capsys):
+    seen, drawn = Counter(), bars()
+    model = DistributedLinearSVCCV(Cs=[0.01, 1.0], cv=2)
+    model.set_callbacks(seen, *drawn).fit(X, Y > 0, WEIGHT)
+    names = [event[0] for event in seen.events if isinstance(event, tuple)]
+    assert names.count("round") > 2
+    assert [n for n in names if n != "round"] == ["search", "refit", "fit"]
+    assert seen.data[0][2]["sample_weight"] is WEIGHT
+    assert not drawn or "DistributedLinearSVCCV - search" in capsys.readouterr().out
 
 
 def test_scoring_monitor(client):

@@ -69,8 +69,13 @@ def random_data(draw, case):
     return x, y, container
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("n_cases", [25, pytest.param(200, marks=pytest.mark.hard)])
+@pytest.mark.parametrize(
+    "n_cases",
+    [
+        pytest.param(25, marks=pytest.mark.timeout(600)),
+        pytest.param(200, marks=[pytest.mark.hard, pytest.mark.timeout(3600)]),
+    ],
+)
 def test_engine_solver_and_passes_are_foretold(monkeypatch, client, n_cases):
     wrong = []
     for case in range(n_cases):
