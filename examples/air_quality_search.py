@@ -23,7 +23,7 @@ from dask_dml.model_selection import DistributedGridSearchCV
 GRID = {
     "loss": ["squared_error", "huber"],
     "epsilon": [30.0],
-    "alpha": np.geomspace(1e-4, 1.0, 5),
+    "alpha": np.geomspace(1e-4, 1.0, 5).tolist(),
 }
 
 

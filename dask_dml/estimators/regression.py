@@ -43,20 +43,31 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     collects second moments for squared error, and by Newton's method for the other losses.
     ``solver="gd"`` is distributed gradient descent to the letter.
 
-    Minimises over coefficients ``w`` and an unpenalised intercept ``b``::
+    Minimises over coefficients :math:`w` and an unpenalised intercept :math:`b`
 
-        (1/S) sum_i s_i loss(y_i, x_i.w + b) + alpha ((1 - l1_ratio)/2 ||w||_2^2 + l1_ratio ||w||_1)
+    .. math::
 
-    where ``s_i`` are the sample weights and ``S`` is their sum.  Dask collections stay where they
-    are: each pass over the data is one call per worker, which returns one gradient (or one
-    matrix of second moments).  Data in memory is fitted in this process, by threads.
+        \\frac{1}{S} \\sum_i s_i \\, \\ell(y_i, x_i \\cdot w + b)
+        + \\alpha \\left( \\frac{1 - \\rho}{2} \\|w\\|_2^2 + \\rho \\|w\\|_1 \\right)
+
+    with the loss :math:`\\ell`, the strength :math:`\\alpha` (`alpha`) and the share :math:`\\rho`
+    (`l1_ratio`) of the L1 norm.  :math:`s_i` are the sample weights, and :math:`S` is their sum.
+    Dask collections stay where they are: each pass over the data is one call per worker, which
+    returns one gradient (or one matrix of second moments).  Data in memory is fitted in this
+    process, by threads.
 
     Parameters
     ----------
     loss : {"squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive", \
             "quantile"}, default="squared_error"
-        Loss of a residual ``r``: ``r**2 / 2``; the same up to ``epsilon`` and linear beyond;
-        ``max(|r| - epsilon, 0)``; its square; ``max(quantile * r, (quantile - 1) * r)``.
+        Loss of a residual ``r = y - f``.
+
+        - ``"squared_error"``: ``r**2 / 2``.
+        - ``"huber"``: the same up to `epsilon`, linear beyond.
+        - ``"epsilon_insensitive"``: ``max(|r| - epsilon, 0)``.
+        - ``"squared_epsilon_insensitive"``: the square of that.
+        - ``"quantile"``: ``max(quantile * r, (quantile - 1) * r)``.
+
     penalty : {"l2", "l1", "elasticnet"} or None, default="l2"
         Penalty of the coefficients; never of the intercept.
     alpha : float, default=1e-4
@@ -76,17 +87,25 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         The fit stops when the duality gap, relative to the optimum's lower bound, is no larger;
         without a penalty there is no gap, and the scaled gradient relative to its start counts.
     solver : {"auto", "statistics", "newton", "lbfgs", "accelerated", "gd"}, default="auto"
-        ``"statistics"`` solves squared error from second moments gathered in one pass;
-        ``"newton"`` gathers a Hessian per pass and handles every loss and penalty; ``"lbfgs"``
-        (smooth penalties) and ``"accelerated"`` (any penalty) need no matrix and so suit many
-        columns; ``"gd"`` is plain gradient descent, see `learning_rate`.  ``"auto"`` takes the
-        first that fits: statistics or newton up to 2000 columns, else lbfgs or accelerated; and
-        hands over to another where that makes no more progress.
-    learning_rate : {"auto", "backtracking", "constant", "invscaling", "adaptive"}, \
-            default="auto"
-        Step length of ``solver="gd"``: the inverse of the gradient's Lipschitz constant, taken
-        from the data; found by trial; `eta0`; ``eta0 / t**power_t`` in iteration t; `eta0`,
-        divided by five whenever the objective no longer falls by `tol`.
+        How the optimum is found.
+
+        - ``"auto"``: the first of the others that fits: statistics or newton up to 2000 columns,
+          else lbfgs or accelerated.  Hands over to another where that makes no more progress.
+        - ``"statistics"``: squared error, from second moments gathered in one pass.
+        - ``"newton"``: a Hessian in every pass; every loss and penalty.
+        - ``"lbfgs"``: gradients only, for many columns; smooth penalties.
+        - ``"accelerated"``: likewise; every penalty.
+        - ``"gd"``: plain gradient descent, see `learning_rate`.
+
+    learning_rate : {"auto", "backtracking", "constant", "invscaling", "adaptive"}, default="auto"
+        Step length of ``solver="gd"`` in iteration t.
+
+        - ``"auto"``: the inverse of the gradient's Lipschitz constant, taken from the data.
+        - ``"backtracking"``: found by trial.
+        - ``"constant"``: `eta0`.
+        - ``"invscaling"``: ``eta0 / t**power_t``.
+        - ``"adaptive"``: `eta0`, divided by five whenever the objective no longer falls by `tol`.
+
     eta0 : float, default=0.01
         First step length of the last three schedules.
     power_t : float, default=0.25
@@ -94,10 +113,13 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     momentum : float, default=0.0
         Share of the last move that ``solver="gd"`` adds to the next one, in [0, 1).
     aggregation : {"weighted", "uniform"}, default="weighted"
-        How nodes are combined: by the weight of their rows, so that the result does not depend on
-        how the rows are spread, or each counting the same.  With ``"uniform"``, ``solver="gd"``
-        steps along the plain sum of the nodes' mean gradients, whose safe step is that many times
-        shorter.
+        How nodes are combined.
+
+        - ``"weighted"``: by the weight of their rows, so that the result does not depend on how the
+          rows are spread.
+        - ``"uniform"``: each counts the same.  ``solver="gd"`` steps along the plain sum of the
+          nodes' mean gradients, whose safe step is that many times shorter.
+
     n_shards : int, "blocks" or None, default=None
         Number of nodes; ``"blocks"`` makes each non-empty chunk one, None makes one per worker
         thread (or thread of this process).
@@ -177,7 +199,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     True
     >>> model.n_rounds_ <= 3
     True
-    """
+    """  # noqa: D301 - types that go on in the next line need backslashes, too
 
     _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = {
         "loss": (Options(tuple(LOSSES)),),

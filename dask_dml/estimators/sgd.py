@@ -46,20 +46,30 @@ _SHARED = (
 class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     """Linear regression by stochastic gradient descent on the nodes of a cluster.
 
-    Minimises over coefficients ``w`` and an unpenalised intercept ``b``::
+    Minimises over coefficients :math:`w` and an unpenalised intercept :math:`b`
 
-        (1/S) sum_i s_i loss(y_i, x_i.w + b) + alpha ((1 - l1_ratio)/2 ||w||_2^2 + l1_ratio ||w||_1)
+    .. math::
 
-    where ``s_i`` are the sample weights and ``S`` is their sum.  A node is a shard: a fixed group
-    of row chunks that stay where they are.  Between two exchanges every node takes steps along
-    the gradients of single rows of its own; then the nodes' models are averaged.
+        \\frac{1}{S} \\sum_i s_i \\, \\ell(y_i, x_i \\cdot w + b)
+        + \\alpha \\left( \\frac{1 - \\rho}{2} \\|w\\|_2^2 + \\rho \\|w\\|_1 \\right)
+
+    with the loss :math:`\\ell`, the strength :math:`\\alpha` (`alpha`) and the share :math:`\\rho`
+    (`l1_ratio`) of the L1 norm.  :math:`s_i` are the sample weights, and :math:`S` is their sum.
+    A node is a shard: a fixed group of row chunks that stay where they are.  Between two exchanges
+    every node takes steps along the gradients of single rows of its own; then the nodes' models are
+    averaged.
 
     Parameters
     ----------
     loss : {"squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"}, \
             default="squared_error"
-        Loss of a residual ``r``: ``r**2 / 2``; the same up to ``epsilon`` and linear beyond;
-        ``max(|r| - epsilon, 0)``; its square.
+        Loss of a residual ``r = y - f``.
+
+        - ``"squared_error"``: ``r**2 / 2``.
+        - ``"huber"``: the same up to `epsilon`, linear beyond.
+        - ``"epsilon_insensitive"``: ``max(|r| - epsilon, 0)``.
+        - ``"squared_epsilon_insensitive"``: the square of that.
+
     penalty : {"l2", "l1", "elasticnet"} or None, default="l2"
         Penalty of the coefficients; never of the intercept.
     alpha : float, default=1e-4
@@ -90,11 +100,15 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         Seed.  What a node does depends on the seed, its number and the number of the exchange
         only, so that the same shards give the same bits even if a worker is lost on the way.
     learning_rate : {"auto", "constant", "optimal", "invscaling", "adaptive"}, default="auto"
-        ``"auto"`` takes step lengths from the data, with one for each column, so that neither
-        scale nor offset of the columns matters, and limits each step to what its rows allow: it
-        cannot diverge.  The others are scikit-learn's: `eta0`; ``1 / (alpha (t0 + t))``;
-        ``eta0 / t**power_t``; `eta0`, divided by five whenever `tol` would have stopped the fit.
-        ``t`` counts a node's steps.
+        Step length; ``t`` counts a node's steps.
+
+        - ``"auto"``: taken from the data, one for each column, so that neither scale nor offset of
+          the columns matters.  Each step is limited to what its rows allow: it cannot diverge.
+        - ``"constant"``: `eta0`.
+        - ``"optimal"``: ``1 / (alpha (t0 + t))``.
+        - ``"invscaling"``: ``eta0 / t**power_t``.
+        - ``"adaptive"``: `eta0`, divided by five whenever `tol` would have stopped the fit.
+
     eta0 : float, default=0.01
         First step length of the schedules.
     power_t : float, default=0.25
@@ -118,16 +132,24 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     batch_size : int, default=1
         Rows of a step.
     aggregation : {"weighted", "uniform"}, default="weighted"
-        How the nodes' models are combined: by the weight of their rows, or each counting the
-        same.  With ``"uniform"``, a number of `local_steps` and a schedule, the nodes' changes are
-        summed up, not averaged; their safe step is that many times shorter.
+        How the nodes' models are combined.
+
+        - ``"weighted"``: by the weight of their rows.
+        - ``"uniform"``: each counts the same.  With a number of `local_steps` and a schedule, the
+          nodes' changes are summed up, not averaged; their safe step is that many times shorter.
+
     variance_reduction : {"auto", "svrg"} or None, default="auto"
-        ``"svrg"`` corrects every step by the global gradient, which takes a pass of its own after
-        each exchange, and searches along the averaged direction and, with few columns, along the
-        one that a sample of all nodes' rows prefers: the objective falls at a linear rate,
-        however the rows are spread over the nodes.  None averages models only: that hovers
-        about the optimum, and may go astray where the nodes' rows differ.  ``"auto"`` is
-        ``"svrg"`` with ``learning_rate="auto"`` and a whole visit between exchanges.
+        Whether steps are corrected by the gradient of all rows.
+
+        - ``"svrg"``: they are.  The gradient takes a pass of its own after each exchange.  A line
+          search follows along the averaged direction and, with few columns, along the one that a
+          sample of all nodes' rows prefers.  The objective falls at a linear rate, however the rows
+          are spread over the nodes.
+        - None: models are averaged and nothing else.  They keep a distance from the optimum, which
+          may be large where the nodes' rows differ.
+        - ``"auto"``: ``"svrg"`` with ``learning_rate="auto"`` and a whole visit between exchanges,
+          otherwise None.
+
     n_shards : int, "blocks" or None, default=None
         Number of nodes; ``"blocks"`` makes each non-empty chunk one, None makes one per worker
         thread (or thread of this process).
@@ -201,7 +223,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     >>> model = DistributedSGDRegressor(alpha=0.0, tol=None, max_iter=20, random_state=0).fit(X, y)
     >>> model.coef_.round(6).tolist(), round(model.intercept_, 6)
     ([1.0, -2.0, 0.5], 3.0)
-    """
+    """  # noqa: D301 - types that go on in the next line need backslashes, too
 
     _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = {
         "loss": (Options(STOCHASTIC),),

@@ -45,14 +45,18 @@ from dask_dml.input.read import read_input
 class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEstimator):
     """Linear support vector machine whose fit ends with a certificate.
 
-    Minimises, for two classes with labels y = -1 and +1, over ``w`` and ``b``::
+    Minimises, for two classes with labels :math:`y_i = \\pm 1`, over :math:`w` and :math:`b`
 
-        1/2 ||w||^2 + 1/2 (b / intercept_scaling)^2 + C sum_i s_i max(0, 1 - y_i (x_i.w + b))^k
+    .. math::
 
-    with ``k = 1`` for the hinge and 2 for the squared hinge, and ``s_i`` the sample weight times
-    the class weight: the objective of `sklearn.svm.LinearSVC`.  More classes are so many
-    problems of one class against the rest, which share every pass over the data.  The fit ends
-    when the duality gap shows that the objective is within `tol` of the optimum.
+        \\tfrac12 \\|w\\|^2 + \\tfrac12 (b / B)^2
+        + C \\sum_i s_i \\max(0, 1 - y_i (x_i \\cdot w + b))^k
+
+    with :math:`k = 1` for the hinge and 2 for the squared hinge, :math:`s_i` the sample weight
+    times the class weight, and :math:`B` the `intercept_scaling`: the objective of
+    `sklearn.svm.LinearSVC`.  More classes are so many problems of one class against the rest, which
+    share every pass over the data.  The fit ends when the duality gap shows that the objective is
+    within `tol` of the optimum.
 
     Parameters
     ----------
@@ -61,9 +65,13 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         them zero and needs the squared hinge.
     loss : {"squared_hinge", "hinge"}, default="squared_hinge"
         Loss of a row on the wrong side of its margin.
+
+        - ``"hinge"``: its distance from the margin.
+        - ``"squared_hinge"``: the square of that.
+
     dual : "auto" or bool, default="auto"
-        Accepted for the sake of `LinearSVC`: a hint that chooses between optimisation problems
-        with the same solution there.  See `solver`.
+        Accepted because `LinearSVC` has it, where it chooses between optimisation problems with the
+        same solution.  It changes nothing here; see `solver`.
     tol : float, default=1e-4
         The fit stops when the objective is proven to be within this distance of the optimum,
         relative to a lower bound of the optimum.
@@ -87,13 +95,18 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
     max_iter : int, default=1000
         Largest number of iterations.
     solver : {"auto", "newton", "dual"}, default="auto"
-        ``"newton"`` gathers gradients and Hessians (or, where columns are many, their products
-        with vectors); ``"dual"`` lets every node find the support vectors among its own rows
-        and exchanges their effect on the coefficients.  ``"auto"`` is ``"newton"`` for an L1
-        penalty, and for the squared hinge but on few rows of many columns.  For the hinge it begins
-        with ``"dual"`` where X has at most 200,000 entries, at most 10 rows for each column, or
-        more than 2000 columns, otherwise (and with a free intercept, but on few rows of many
-        columns) with ``"newton"``; where one gets on slowly, it hands over to the other.
+        How the optimum is found.
+
+        - ``"newton"``: gradients and Hessians are gathered (or, where columns are many, their
+          products with vectors).
+        - ``"dual"``: every node finds the support vectors among its own rows, and their effect on
+          the coefficients is exchanged.
+        - ``"auto"``: newton for an L1 penalty, and for the squared hinge except on few rows of many
+          columns.  For the hinge it begins with dual where X has at most 200,000 entries, at most
+          10 rows for each column, or more than 2000 columns.  Otherwise (and with a free intercept,
+          except on few rows of many columns) it begins with newton.  Where one gets on slowly, it
+          hands over to the other.
+
     n_shards : int, "blocks" or None, default=None
         Number of nodes; ``"blocks"`` makes each non-empty chunk one, None makes one per worker
         thread (or thread of this process).
@@ -172,7 +185,7 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
     array([False, False, False, False, False,  True,  True,  True,  True, True])
     >>> model.duality_gap_ <= 1e-4
     True
-    """
+    """  # noqa: D301 - types that go on in the next line need backslashes, too
 
     _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = {
         "penalty": (Options(("l2", "l1")),),
