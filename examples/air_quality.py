@@ -117,7 +117,8 @@ def compare(model: DistributedGDRegressor, X: np.ndarray, y: np.ndarray) -> None
     print(f"relative difference of the objective: {(ours - theirs) / theirs:.1e}")
 
 
-def run(folder: Path) -> None:
+def run(folder: Path) -> float:
+    """Fit, print what came out, and return R2 of the year held out."""
     train, test = load(folder)
     X, y = train.drop(columns=TARGET), train[TARGET]
     X_test, y_test = test.drop(columns=TARGET), test[TARGET]
@@ -132,9 +133,11 @@ def run(folder: Path) -> None:
 
     X_local, y_local = dd.compute(X, y)
     print(f"{X_local.shape[0]:,} training rows x {X_local.shape[1]} columns, 2 workers")
-    print(f"R2: {model.score(X, y):.4f} in training, {model.score(X_test, y_test):.4f} held out")
+    score = model.score(X_test, y_test)
+    print(f"R2: {model.score(X, y):.4f} in training, {score:.4f} held out")
     report(model, seconds)
     compare(model, X_local.to_numpy(), y_local.to_numpy())
+    return score
 
 
 def data_folder(description: str) -> Path:
@@ -165,7 +168,9 @@ def main() -> None:
         ) as cluster,
         Client(cluster),
     ):
-        run(folder)
+        score = run(folder)
+    if score < 0.75:
+        sys.exit(f"R2 {score:.4f} is less than expected")
 
 
 if __name__ == "__main__":

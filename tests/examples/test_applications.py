@@ -55,6 +55,21 @@ def test_endless(capfd):
 
 
 @pytest.mark.skipif("DASK_DML_DATA" not in os.environ, reason="DASK_DML_DATA names no folder")
+def test_air_quality(client, tmp_path, monkeypatch):
+    """Two stations of the twelve."""
+    monkeypatch.syspath_prepend(EXAMPLES)  # the search reads the table as the fit does
+    stations = Path(os.environ["DASK_DML_DATA"]) / "prsa_beijing_air"
+    for file in sorted(stations.glob("PRSA_Data_*.csv"))[:2]:
+        (tmp_path / file.name).symlink_to(file)
+    assert load("air_quality").run(tmp_path) > 0.7
+    module = load("air_quality_search")
+    monkeypatch.setitem(module.GRID, "alpha", [0.01, 1.0])
+    search = module.run(tmp_path)
+    assert search.best_params_["loss"] == "huber"
+    assert search.cv_results_["mean_test_r2"][search.best_index_] > 0.6
+
+
+@pytest.mark.skipif("DASK_DML_DATA" not in os.environ, reason="DASK_DML_DATA names no folder")
 def test_headlines(client):
     module = load("headlines")
     headlines = module.read(Path(os.environ["DASK_DML_DATA"]) / "clickbait")
