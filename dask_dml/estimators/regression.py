@@ -405,14 +405,14 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         from dask_dml.objective.losses import make_loss
         from dask_dml.objective.penalties import make_penalty
         from dask_dml.solvers.choose import choose_solver
-        from dask_dml.solvers.outlook import USUAL_PASSES, reason
+        from dask_dml.solvers.outlook import reason, usual_passes
 
         loss = make_loss(self.loss, self.epsilon, self.quantile)
         penalty = make_penalty(self.penalty, self.alpha, self.l1_ratio)
         chosen = choose_solver(
             self.solver, loss, penalty, chunks.n_features, chunks.n_outputs, n_rows
         )
-        smooth, kinked = USUAL_PASSES[chosen]
+        smooth, kinked = usual_passes(chosen, chunks.dtype, chunks.n_features)
         low, high = kinked if loss.bounded_slope and loss.width == 0.0 else smooth
         return Method(
             chosen,

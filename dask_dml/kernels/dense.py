@@ -28,6 +28,8 @@ from dask_dml.kernels.rows import (
 
 #: Bytes of one tile; two or three tiles of this size live in a core's L2 cache.
 TILE_BYTES = 1 << 19
+#: Rows whose products in single precision are added up before they are added to the others.
+SINGLE_ROWS = 1024
 
 
 def tile_rows(n_features: int) -> int:
@@ -206,15 +208,17 @@ def _statistics_tile(
     return total
 
 
-def statistics(block, weight, unit, shift, target_shift, products, cross, target_square):
+def statistics(block, weight, unit, shift, target_shift, products, cross, target_square, single):
     """Add the second moments about ``shift``; return the sums of weights, columns and targets.
 
-    ``products`` (n_features, n_features) receives its lower triangle only (in C order).
+    ``products`` (n_features, n_features) receives its lower triangle only (in C order).  Where
+    ``single`` is true the products of a tile's rows are computed in single precision.
     """
     X, y = block.X, block.y
     n, p = X.shape
-    step = max(256, 2 * tile_rows(p))
-    buffer = np.empty((min(step, n), p))
+    step = SINGLE_ROWS if single else max(256, 2 * tile_rows(p))
+    buffer = np.empty((min(step, n), p), np.float32 if single else np.float64)
+    rough = np.empty((p, p), np.float32) if single else products
     target_buffer = np.empty((min(step, n), y.shape[1]))
     total, sums, target_sums = 0.0, np.zeros(p), np.zeros(y.shape[1])
     for start in range(0, n, step):
@@ -226,8 +230,12 @@ def statistics(block, weight, unit, shift, target_shift, products, cross, target
         )
         sums += part
         target_sums += target_part
-        add_products(tile, products)
+        if single:
+            rough[:] = 0.0
+        add_products(tile, rough)
         with np.errstate(invalid="ignore", over="ignore"):  # infinities are reported later
+            if single:
+                products += rough
             cross += tile.T @ targets
         target_square += np.einsum("ij,ij->j", targets, targets)
     return total, sums, target_sums

@@ -28,6 +28,10 @@ from dask_dml.passes.partials import (
 
 T = TypeVar("T")
 
+#: Columns from which on products of float32 rows may be rough: with fewer, the passes that correct
+#: what they say take what they save.
+ROUGH_COLUMNS = 1000
+
 
 @dataclass(frozen=True)
 class Point:
@@ -180,7 +184,27 @@ def statistics(shard: Shard, units: np.ndarray | None) -> Statistics:
     return sum_parts([block_statistics(b, _unit(shard, units)) for b in shard.blocks])
 
 
-def block_statistics(block: Block, unit: float) -> Statistics:
+def rough_statistics(shard: Shard, units: np.ndarray | None) -> Statistics:
+    """Do as `statistics`, in half the time for float32 rows of many columns.
+
+    Products of these have the digits of single precision, which is enough to correct coefficients
+    with, by true gradients.
+    """
+    unit = _unit(shard, units)
+    return sum_parts([_rough_block_statistics(block, unit) for block in shard.blocks])
+
+
+def _rough_block_statistics(block: Block, unit: float) -> Statistics:
+    single = block.X.dtype == np.float32 and not block.is_sparse
+    if not single or block.X.shape[1] < ROUGH_COLUMNS:
+        return block_statistics(block, unit)
+    try:
+        return block_statistics(block, unit, single=True)
+    except ValueError:  # squares may overflow in single precision alone
+        return block_statistics(block, unit)
+
+
+def block_statistics(block: Block, unit: float, *, single: bool = False) -> Statistics:
     """Return the weighted means and second moments of a block; weights are multiplied by unit."""
     n, p = block.X.shape
     n_outputs = block.y.shape[1]
@@ -197,7 +221,7 @@ def block_statistics(block: Block, unit: float) -> Statistics:
     else:
         shift = dense.first_rows_mean(block.X)
         weight, sums, target_sums = dense.statistics(
-            block, _weight(block), unit, shift, target_shift, products, cross, target_square
+            block, _weight(block), unit, shift, target_shift, products, cross, target_square, single
         )
     check_finite(block, sums, products.diagonal())
     share = 1.0 / weight if weight > 0.0 else 0.0
@@ -212,6 +236,7 @@ def block_statistics(block: Block, unit: float) -> Statistics:
         target_square - share * target_sums**2,
         products,
         cross,
+        single,
     )
 
 

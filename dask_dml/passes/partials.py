@@ -150,10 +150,13 @@ class Statistics(Moments):
         ``sum_i s_i (x_i - mean) (x_i - mean)'``; the lower triangle counts.
     cross : ndarray of shape (n_features, n_outputs)
         ``sum_i s_i (x_i - mean) (y_i - target_mean)'``.
+    rough : bool
+        Whether the products have the digits of single precision only.
     """
 
     products: np.ndarray
     cross: np.ndarray
+    rough: bool = False
 
     def __add__(self, other: Statistics) -> Statistics:  # type: ignore[override]  # own kind only
         merged = Moments.__add__(self, other)
@@ -168,6 +171,7 @@ class Statistics(Moments):
             **vars(merged),
             products=products,
             cross=self.cross + other.cross + between * np.outer(step, target_step),
+            rough=self.rough or other.rough,
         )
 
 

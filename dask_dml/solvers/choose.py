@@ -201,8 +201,11 @@ def solve(rounds: Rounds, task: Task) -> Solution:
 
 
 def _moments(rounds: Rounds, solver: str, task: Task, units: np.ndarray | None) -> Moments:
-    products = _needs_products(solver, task, sum(rounds.shard_rows))
-    return rounds.map_reduce(passes.statistics if products else passes.moments, units)
+    if not _needs_products(solver, task, sum(rounds.shard_rows)):
+        return rounds.map_reduce(passes.moments, units)
+    # To correct rough moments takes further passes, which cost little where rows are held.
+    rough = solver == "statistics" and rounds.engine != "streaming"
+    return rounds.map_reduce(passes.rough_statistics if rough else passes.statistics, units)
 
 
 def _from(task: Task, frame: Frame, outcomes: Sequence[Outcome]) -> Task:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
-from dask_dml.passes.evaluate import moments, statistics
+from dask_dml.passes.evaluate import moments, rough_statistics, statistics
 from dask_dml.passes.fold_rows import (
     Answers,
     Failed,
@@ -31,7 +31,7 @@ from dask_dml.passes.margins import class_sums, column_squares
 from dask_dml.rounds.base import LOSING_WORKERS, Rounds, StateLost
 
 #: What is found once for each part of the rows, and added up for every fold that has the part.
-BY_PART = (statistics, moments, class_sums, column_squares)
+BY_PART = (statistics, rough_statistics, moments, class_sums, column_squares)
 #: Fits that are under way at a time: so many states lie beside the shards.
 AT_ONCE = 256
 

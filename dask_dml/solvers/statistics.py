@@ -7,7 +7,7 @@ it is too large for that the triangular factor of X itself (TSQR) takes the mome
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,12 +18,21 @@ from dask_dml.passes.partials import Statistics
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Limits, Outcome
 from dask_dml.solvers.gram import Gram
-from dask_dml.solvers.quadratic import condition, minimise_quadratic, solve_smooth, symmetric
+from dask_dml.solvers.quadratic import (
+    condition,
+    condition_bound,
+    minimise_quadratic,
+    solve_smooth,
+    symmetric,
+)
 
 #: Condition number of the scaled, penalised second moments above which a refining pass pays.
 REFINE_ABOVE = 1e6
 #: Above this the moments have lost too much for refinement to bring back.
 FACTORISE_ABOVE = 1e11
+#: The same for products in single precision; corrections of what these say, the relative change of
+#: the coefficients that ends them, and by how much each has to be smaller than the one before.
+ROUGH_CONDITION, CORRECTIONS, CHANGE, FASTER = 3e8, 8, 1e-10, 0.1
 #: Share of the largest eigenvalue below which a start for other losses ignores a direction.
 _HARDLY = 1e-10
 #: How many times as many columns as rows there are where rows are few, and the entries of X up
@@ -45,11 +54,14 @@ class Quadratic:
         Mean products of X and the targets.
     target_square : ndarray of shape (n_outputs,)
         Mean squares of the targets.
+    rough : bool
+        Whether B has the digits of single precision only.
     """
 
     B: np.ndarray
     c: np.ndarray
     target_square: np.ndarray
+    rough: bool = False
 
     @classmethod
     def of(cls, statistics: Statistics, *, centred: bool) -> Quadratic:
@@ -62,7 +74,7 @@ class Quadratic:
             B = B + np.outer(statistics.mean, statistics.mean)
             c = c + np.outer(statistics.mean, statistics.target_mean)
             square = square + statistics.target_mean**2
-        return cls(B, c, square)
+        return cls(B, c, square, statistics.rough)
 
 
 def solve(
@@ -88,6 +100,12 @@ def solve(
     outcomes : list of Outcome
         One per problem.
     """
+    if quadratic.rough:
+        outcomes = _solve_rough(quadratic, objective, starts, limits)
+        if outcomes is not None:
+            return outcomes
+        exact = rounds.map_reduce(passes.statistics, objective.units)
+        quadratic = Quadratic.of(exact, centred=objective.fit_intercept)
     l2 = max(problem.penalty.l2 for problem in objective.problems)
     conditioned = condition(quadratic.B, np.full(len(quadratic.B), l2), REFINE_ABOVE)
     if conditioned > FACTORISE_ABOVE:
@@ -104,16 +122,73 @@ def solve(
             for number, coef in coefs.items()
         ]
     answers = objective.evaluate({number: Query(coef, 0.0) for number, coef in coefs.items()})
-    refined = {}
-    for number, answer in answers.items():
-        linear = quadratic.B @ answer.query.coef - answer.gradient
-        coef = _minimise(objective, number, quadratic.B, linear, answer.query.coef, limits)
-        refined[number] = Query(coef, -answer.intercept_gradient)
-    final = objective.evaluate(refined)
+    final = objective.evaluate(_corrected(quadratic, objective, answers, limits))
     return [
         _better(objective, number, answers[number], final[number], limits.tol)
         for number in sorted(final)
     ]
+
+
+def _corrected(
+    quadratic: Quadratic, objective: Objective, answers: dict[int, Evaluation], limits: Limits
+) -> dict[int, Query]:
+    """Solve again with the true gradient, whose digits the second moments have lost."""
+    queries = {}
+    for number, answer in answers.items():
+        linear = quadratic.B @ answer.query.coef - answer.gradient
+        coef = _minimise(objective, number, quadratic.B, linear, answer.query.coef, limits)
+        queries[number] = Query(coef, -answer.intercept_gradient)
+    return queries
+
+
+def _solve_rough(
+    quadratic: Quadratic, objective: Objective, starts: np.ndarray, limits: Limits
+) -> list[Outcome] | None:
+    """Correct what rough second moments say until no more than rounding changes.
+
+    Each correction multiplies the error by the moments' rounding times their condition number.
+    None is returned where that does not get there.
+    """
+    l2 = min(problem.penalty.l2 for problem in objective.problems)
+    if condition_bound(quadratic.B, np.full(len(quadratic.B), l2)) > ROUGH_CONDITION:
+        return None
+    columns = [problem.column for problem in objective.problems]
+    answers = objective.evaluate(
+        {
+            number: Query(
+                _minimise(objective, number, quadratic.B, quadratic.c[:, c], start, limits), 0.0
+            )
+            for number, (c, start) in enumerate(zip(columns, starts, strict=True))
+        }
+    )
+    spread, before = objective.frame.spread, 1.0
+    for n_iter in range(2, 2 + CORRECTIONS):
+        queries = _corrected(quadratic, objective, answers, limits)
+        change = max(
+            _length(spread * (query.coef - answers[number].query.coef))
+            / (_length(spread * query.coef) or 1.0)
+            for number, query in queries.items()
+        )
+        first, answers = answers, objective.evaluate(queries)
+        outcomes = [
+            replace(
+                _better(objective, number, first[number], answers[number], limits.tol),
+                n_iter=n_iter,
+            )
+            for number in sorted(answers)
+        ]
+        # The next change is smaller by as much as this one is; the first, than the coefficients.
+        settled = change <= CHANGE or change * (change / before) <= CHANGE
+        if limits.late or (settled and all(outcome.converged for outcome in outcomes)):
+            return outcomes
+        if change > FASTER * before:
+            return None
+        before = change
+    return None
+
+
+def _length(vector: np.ndarray) -> float:
+    return float(np.linalg.norm(vector))
 
 
 def few_rows(n_rows: float, n_features: int) -> bool:

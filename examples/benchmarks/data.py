@@ -91,7 +91,10 @@ def air_quality() -> Table:
     """Return the hours of Beijing's stations: PM2.5 from the weather and the other gases."""
     import pandas as pd
 
-    tables = [pd.read_csv(path, low_memory=False) for path in sorted(folder().glob("prsa_beijing_air/**/*.csv"))]
+    tables = [
+        pd.read_csv(path, low_memory=False)
+        for path in sorted(folder().glob("prsa_beijing_air/**/*.csv"))
+    ]
     if not tables:
         raise FileNotFoundError("no table of air quality")
     table = pd.concat(tables, ignore_index=True)

@@ -22,6 +22,14 @@ def test_adds_the_lower_triangle_with_the_bits_of_scipy(shape):
         assert_array_equal(found, expected)
 
 
+def test_single_precision():
+    rng = np.random.default_rng(2)
+    rows, total = rng.standard_normal((40, 9)).astype("f4"), np.zeros((9, 9), "f4")
+    add_products(rows, total)
+    assert_allclose(np.tril(total), np.tril(rows.T @ rows), rtol=1e-5, atol=1e-5)
+    assert not np.triu(total, 1).any()
+
+
 def test_a_part_of_a_buffer_is_taken_as_it_lies():
     rng = np.random.default_rng(1)
     buffer = rng.standard_normal((50, 6))
