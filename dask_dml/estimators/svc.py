@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
@@ -309,8 +310,9 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         labels: Any,
         random_state: np.random.RandomState | None = None,
         monitor: FitMonitor | None = None,
+        leader: DistributedLinearSVC | None = None,
     ) -> None:
-        """Fit rows that are placed already."""
+        """Fit rows that are placed already; begin where a fit of almost the same rows has ended."""
         from dask_dml.passes.margins import class_sums
         from dask_dml.solvers.margin_choose import solve
 
@@ -320,6 +322,8 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
             found = rounds.map_reduce(class_sums)
             self.classes_ = labels.decode(found.classes)
             task = self._task(chunks.n_features, found, deadline, before, random_state, monitor)
+            if leader is not None and np.array_equal(leader.classes_, self.classes_):
+                task = replace(task, **leader._lead())
             with self._driver_threads(chunks.n_features):
                 solution = solve(rounds, task)
         self._set_rounds(rounds)
@@ -409,6 +413,12 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
                 f"and the classes {self.classes_.tolist()}. Set warm_start=False or fit a clone."
             )
         return self._model()[0], np.where(self.fit_intercept, before["intercept_"], 0.0)
+
+    def _lead(self) -> dict[str, Any]:
+        """Return where a fit of almost the same rows is to begin."""
+        coef, intercept = self._model()
+        width = None if self._duals is None else self._duals.width
+        return {"coef": coef, "intercept": intercept, "width": width}
 
     def _codes(self, X: Any, y: Any) -> Any:
         return read_labels(y, in_memory=not is_dask(X)).y

@@ -8,13 +8,12 @@ one batch (`dask_dml.solvers.shared_rounds`), and their scores come from one mor
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
+from itertools import islice
 from typing import Any
 
 import joblib
@@ -39,11 +38,9 @@ from dask_dml.solvers.shared_rounds import Fit, SharedRounds
 #: Estimators whose fits share passes.
 TOGETHER = (DistributedGDRegressor, DistributedSGDRegressor, DistributedLinearSVC)
 
-#: Entries of X from which a pass takes long enough for fits to wait for better starts.
-CHAIN_ENTRIES = 2e6
-#: What a fit starts from.
-_STARTS = ("coef_", "intercept_", "classes_")
-
+#: Entries of X from which a pass takes long enough for fits of folds to wait for a better start,
+#: and folds from which that pays.
+LEADER_ENTRIES, LEADER_FOLDS = 2e6, 3
 MakeFolds = Callable[[int, Any, Any], tuple[list[Division], list[Split]]]
 
 
@@ -108,21 +105,9 @@ def group_key(estimator: Any, parameters: Mapping[str, Any]) -> str:
     return str(joblib.hash((before, type(last).__name__, last.n_shards, last.n_jobs)))
 
 
-def _strength(estimator: Any) -> str:
-    """Return the name of the parameter that says how strong the penalty is."""
-    return "C" if isinstance(estimator, DistributedLinearSVC) else "alpha"
-
-
-def _weakness(estimator: Any) -> float:
-    value = getattr(estimator, _strength(estimator))
-    if not isinstance(value, Real):  # the fit says what is wrong
-        return math.inf
-    return float(value) if isinstance(estimator, DistributedLinearSVC) else -float(value)
-
-
-def _may_start_anywhere(estimator: Any) -> bool:
-    """Whether the result does not depend on the start, but for what is left within `tol`."""
-    return type(estimator) is not DistributedSGDRegressor and estimator.solver != "gd"
+def _key(estimator: Any) -> str:
+    """Return what tells a candidate from others."""
+    return str(joblib.hash((type(estimator).__name__, estimator.get_params(deep=False))))
 
 
 class Batch:
@@ -170,6 +155,8 @@ class Batch:
             )
             divisions: list[Division] = []
             self.splits: list[Split] = []
+            # Fits of all rows, by their parameters.
+            self._leaders: dict[str, Any] = {}
             first_row = np.zeros(1, dtype=np.int64)
             if make_folds is not None:
                 counts = self.rounds.map_reduce(chunk_rows, len(self.chunks.X))
@@ -188,62 +175,95 @@ class Batch:
             self.close()
             raise
 
-    def fit(self, estimators: Sequence[tuple[Any, Fold | None]]) -> list[Exception | None]:
-        """Fit every estimator on its rows; return what went wrong."""
-        chains = self._chains(estimators)
-        fits = [
-            Fit(estimators[chain[0]][1], partial(self._fit, [estimators[n][0] for n in chain]))
-            for chain in chains
-        ]
-        errors: list[Exception | None] = [None] * len(estimators)
-        for chain, results in zip(chains, self.shared.run(fits), strict=True):
-            if isinstance(results, BaseException):
-                raise results
-            for number, error in zip(chain, results, strict=True):
-                errors[number] = error
-        return errors
+    def fit(
+        self, rows: Sequence[Sequence[Any]], folds: Sequence[Fold | None]
+    ) -> list[list[Exception | None]]:
+        """Fit an estimator for each candidate and fold; return what went wrong.
 
-    def _chains(self, estimators: Sequence[tuple[Any, Fold | None]]) -> list[list[int]]:
-        """Return which fits go one after the other, from the strongest penalty to the weakest.
+        Parameters
+        ----------
+        rows : sequence of sequence of estimators
+            By candidate and fold.
+        folds : sequence of Fold or None
+            The rows of the table.
 
-        Each begins where the one before has ended, and so needs half as many passes of its own.
-        Where a pass reads the data anew, or takes no longer than a round, all fits go at once: the
-        slowest counts.
+        Returns
+        -------
+        errors : list of list of Exception or None
+            By candidate and fold.
         """
-        n_entries = sum(self.rounds.shard_rows) * self.chunks.n_features
-        chained = self.rounds.engine != "streaming" and n_entries >= CHAIN_ENTRIES
-        chains: dict[Any, list[int]] = {}
-        for number, (estimator, fold) in enumerate(estimators):
-            key: Any = number
-            if chained and _may_start_anywhere(estimator):
-                parameters = estimator.get_params(deep=False)
-                parameters.pop(_strength(estimator))
-                key = joblib.hash((type(estimator).__name__, parameters, fold))
-            chains.setdefault(key, []).append(number)
-        for chain in chains.values():
-            chain.sort(key=lambda number: _weakness(estimators[number][0]))
-        return list(chains.values())
+        leaders = self._find_leaders([row[0] for row in rows], len(folds))
+        fits = [
+            Fit(fold, partial(self._fit, estimator, leader))
+            for row, leader in zip(rows, leaders, strict=True)
+            for estimator, fold in zip(row, folds, strict=True)
+        ]
+        errors = iter(self._run(fits))
+        return [list(islice(errors, len(folds))) for _ in rows]
 
-    def _fit(self, estimators: Sequence[Any], rounds: Any) -> list[Exception | None]:
-        errors: list[Exception | None] = []
-        before: dict[str, Any] = {}
-        for number, estimator in enumerate(estimators):
-            if number:
-                rounds.begin_anew()
-            given = estimator.warm_start
-            try:
-                estimator._check()
-                vars(estimator).update({**self.learned, **before})
-                estimator.warm_start = bool(before)
-                deadline = estimator._deadline(estimator.max_time)
-                estimator._fit_rounds(rounds, self.chunks, deadline, labels=self.labels)
-                errors.append(None)
-                before = {name: value for name, value in vars(estimator).items() if name in _STARTS}
-            except Exception as error:
-                errors.append(error)
-            finally:
-                estimator.warm_start = given
-        return errors
+    def fit_all(self, estimator: Any) -> Any:
+        """Return an estimator fitted on all rows: perhaps it has been already."""
+        known = self._leaders.get(_key(estimator))
+        if known is None:
+            ((error,),) = self.fit([[estimator]], [self.everything()])
+            if error is not None:
+                raise error
+            known = estimator
+        return known
+
+    def _run(self, fits: Sequence[Fit]) -> list[Exception | None]:
+        results = self.shared.run(fits)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result[0] for result in results]
+
+    def _find_leaders(self, candidates: Sequence[Any], n_folds: int) -> list[Any]:
+        """Fit all rows first where several folds are to be fitted, which then begin there.
+
+        The rows that a fold holds out change little: each fold takes a few passes, and the fit of
+        all rows is there when it is wanted.  Where a pass reads the data anew, or takes no longer
+        than a round, all fits go at once: the slowest counts.
+        """
+        leaders = {
+            number: clone(candidate)
+            for number, candidate in enumerate(candidates)
+            if n_folds >= LEADER_FOLDS and self._may_lead(candidate)
+        }
+        keys = {number: _key(leader) for number, leader in leaders.items()}
+        fits = [Fit(self.everything(), partial(self._fit, one, None)) for one in leaders.values()]
+        for (number, leader), error in zip(leaders.items(), self._run(fits), strict=True):
+            if error is None:
+                self._leaders[keys[number]] = leader
+        return [self._leaders.get(keys.get(number, "")) for number in range(len(candidates))]
+
+    def _may_lead(self, estimator: Any) -> bool:
+        """Whether a fit of all rows saves the fits of folds more than it costs.
+
+        Regression begins at least squares, which is as good.
+        """
+        if not isinstance(estimator, DistributedLinearSVC) or self.rounds.engine == "streaming":
+            return False
+        n_rows = sum(self.rounds.shard_rows)
+        if n_rows * self.chunks.n_features < LEADER_ENTRIES:
+            return False
+        try:
+            estimator._check()
+        except (TypeError, ValueError):  # the fit says what is wrong
+            return False
+        return estimator._method(n_rows, self.chunks).solver == "newton"
+
+    def _fit(self, estimator: Any, leader: Any, rounds: Any) -> tuple[Exception | None]:
+        """Fit an estimator; a tuple so that an exception that is returned is not one raised."""
+        options = {} if leader is None else {"leader": leader}
+        try:
+            estimator._check()
+            vars(estimator).update(self.learned)
+            deadline = estimator._deadline(estimator.max_time)
+            estimator._fit_rounds(rounds, self.chunks, deadline, labels=self.labels, **options)
+        except Exception as error:
+            return (error,)
+        return (None,)
 
     def fold(self, number: int | None, *, train: bool) -> Fold | None:
         """Return the training or the test rows of a split; None for all rows."""
@@ -319,17 +339,12 @@ def run_batch(
     fitted = [[clone(estimator) for _ in numbers] for estimator in estimators]
     trials = [[Trial() for _ in numbers] for _ in estimators]
     begin = time.perf_counter()
-    errors = batch.fit(
-        [
-            (one, batch.fold(number, train=True))
-            for row in fitted
-            for one, number in zip(row, numbers, strict=True)
-        ]
-    )
-    taken = (time.perf_counter() - begin) / max(len(errors), 1)
-    for position, error in enumerate(errors):
-        row, column = divmod(position, len(numbers))
-        trials[row][column].fit_time, trials[row][column].error = taken, error
+    errors = batch.fit(fitted, [batch.fold(number, train=True) for number in numbers])
+    n_fits = max(len(estimators) * len(numbers), 1)
+    taken = (time.perf_counter() - begin) / n_fits
+    for of_candidate, found_errors in zip(trials, errors, strict=True):
+        for trial, error in zip(of_candidate, found_errors, strict=True):
+            trial.fit_time, trial.error = taken, error
     for side in ("test", "train") if wanted.train else ("test",):
         begin = time.perf_counter()
         asked = []
@@ -346,7 +361,7 @@ def run_batch(
                 for row, score in zip(good, scores, strict=True):
                     getattr(trials[row][column], side).update(score)
         if side == "test":
-            each = (time.perf_counter() - begin) / max(len(errors), 1)
+            each = (time.perf_counter() - begin) / n_fits
             for trial in (trial for row in trials for trial in row):
                 trial.score_time = each
     return trials, fitted

@@ -145,10 +145,7 @@ class Evaluation:
         if batch is None:
             with propagation(estimator):
                 return estimator.fit(self.X, self.y, **self.plan.fit)
-        (error,) = batch.fit([(estimator, batch.everything())])
-        if error is not None:
-            raise error
-        return estimator
+        return batch.fit_all(estimator)
 
     def predictions(self, models: Sequence[Any], method: str) -> Any:
         """Return what a method of each split's model says about its test rows, in their order."""

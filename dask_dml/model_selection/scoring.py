@@ -244,6 +244,9 @@ class Judge:
     def _of_counts(self, name: str, model: Any, sums: ClassCounts, position: int) -> float:
         assert self.decoded is not None
         counts = sums.counts[position]
+        if self.scoring.names[name] == "accuracy" and counts.sum() > 0.0:
+            # The default is not worth the milliseconds that a scorer takes to look at its input.
+            return float(np.trace(counts) / counts.sum())
         true, predicted = np.nonzero(counts)
         stub = _Classifier(self.decoded[predicted], None, model.classes_)
         scorer = get_scorer(self.scoring.names[name])

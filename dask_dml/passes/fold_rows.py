@@ -7,8 +7,9 @@ Nothing is copied, and no pass needs to know of folds.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,10 +17,15 @@ import numpy as np
 
 from dask_dml.blocks import Block, Shard, slice_rows
 from dask_dml.input.chunks import describe_nonfinite
+from dask_dml.passes import margin_stacks
 from dask_dml.passes.folds import DividedRows, added, parts_of, rows_of_part
+from dask_dml.passes.margin_cache import margins_by_memory
+from dask_dml.passes.margins import margins
 
 #: Runs of consecutive rows in a block up to which they are slices.
 MAX_SLICES = 8
+#: What the sums of requests that are answered at once may take.
+STACK_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,25 @@ class Request(NamedTuple):
     stateful: bool = False
     by_part: bool = False
     alone: bool = False
+
+
+class Stack(NamedTuple):
+    """How requests of several fits are answered at once.
+
+    Attributes
+    ----------
+    function : callable
+        A shard function that answers several requests, joined, without a state.
+    least : int
+        Requests from which that is quicker than one by one.
+    """
+
+    function: Callable[..., Any]
+    least: int
+
+
+#: Functions whose requests are answered at once.  A few problems are quicker by what nodes keep.
+STACKS = {margins: Stack(margins, 2), margins_by_memory: Stack(margins, 5)}
 
 
 @dataclass(frozen=True)
@@ -189,24 +214,41 @@ def answer(shard: Shard, kept: Kept | None, requests: Requests) -> tuple[Kept, A
             raise RuntimeError("internal error: a node was not told how the rows are divided")
         kept = Kept(_find_parts(shard, requests.divided), {})
     states = {n: state for n, state in kept.states.items() if n not in requests.ended}
-    views: dict[Fold | None, Shard] = {None: shard}
     answers: dict[int, Any] = {}
+    for group in _together(requests.of_fit):
+        # If that fails, one of them may be to blame, which will be found one by one.
+        with contextlib.suppress(Exception):
+            answers |= _at_once(shard, kept, group)
+    views: dict[Fold | None, Shard] = {None: shard}
     for number, request in requests.of_fit.items():
-        fold = request.fold
-        if fold not in views and not (request.by_part or request.alone):
-            views[fold] = _view(shard, kept, fold)
+        if number in answers:
+            continue
         try:
-            if request.by_part:
-                answers[number] = _by_part(shard, kept, request)
-            elif request.alone:
-                found = _alone(shard, kept, request)
-                if found is not None:
-                    answers[number] = found
-            elif views[fold].blocks:
-                answers[number] = _call(views[fold], states, number, request)
+            found = _answer_one(shard, kept, states, views, number, request)
         except Exception as error:
-            answers[number] = Failed(error)
+            found = Failed(error)
+        if found is not None:
+            answers[number] = found
     return Kept(kept.parts, states), Answers(answers)
+
+
+def _answer_one(
+    shard: Shard,
+    kept: Kept,
+    states: dict[int, Any],
+    views: dict[Fold | None, Shard],
+    number: int,
+    request: Request,
+) -> Any:
+    """Return the answer to a request, None if its fit has no rows here."""
+    if request.by_part:
+        return _by_part(shard, kept, request)
+    if request.alone:
+        return _alone(shard, kept, request)
+    fold = request.fold
+    if fold not in views:
+        views[fold] = _view(shard, kept, fold)
+    return _call(views[fold], states, number, request) if views[fold].blocks else None
 
 
 def _call(rows: Shard, states: dict[int, Any], number: int, request: Request) -> Any:
@@ -215,6 +257,64 @@ def _call(rows: Shard, states: dict[int, Any], number: int, request: Request) ->
     state, partial = request.function(rows, states.get(number), request.broadcast)
     states[number] = state
     return partial
+
+
+def _together(of_fit: Mapping[int, Request]) -> list[dict[int, Request]]:
+    """Return the requests that are to be answered at once, in groups."""
+    groups: dict[Any, dict[int, Request]] = {}
+    for number, request in of_fit.items():
+        if request.function not in STACKS:
+            continue
+        kind = margin_stacks.kind(request.broadcast)
+        if kind is not None:
+            division = None if request.fold is None else request.fold.division
+            groups.setdefault((request.function, division, kind), {})[number] = request
+    return [
+        {number: group[number] for number in numbers}
+        for group in groups.values()
+        for numbers in _batched(group)
+    ]
+
+
+def _batched(group: Mapping[int, Request]) -> Iterator[tuple[int, ...]]:
+    """Yield the numbers of so many requests that their sums do not take too much."""
+    first = next(iter(group.values()))
+    most = max(STACK_BYTES // margin_stacks.n_bytes(first.broadcast), 1)
+    for start in range(0, len(group), most):
+        numbers = tuple(group)[start : start + most]
+        if len(numbers) >= STACKS[first.function].least:
+            yield numbers
+
+
+def _at_once(shard: Shard, kept: Kept, group: Mapping[int, Request]) -> dict[int, Any]:
+    """Answer requests of the same kind: rows of a part are visited once for all who see them.
+
+    Fits of several folds that begin at the same point have the same sums over a part.
+    """
+    first = next(iter(group.values()))
+    function = STACKS[first.function].function
+    contents = {n: margin_stacks.content(request.broadcast) for n, request in group.items()}
+    totals: dict[int, Any] = {}
+    for at, block in enumerate(shard.blocks):
+        parts = np.zeros(block.n_rows, np.uint8)
+        if first.fold is not None:
+            parts = kept.parts[first.fold.division][at]
+        for part in np.unique(parts):
+            seen: dict[Any, list[int]] = {}
+            for number, request in group.items():
+                if request.fold is None or part in request.fold.parts:
+                    seen.setdefault(contents[number], []).append(number)
+            if not seen:
+                continue
+            points = [group[numbers[0]].broadcast for numbers in seen.values()]
+            joined = margin_stacks.joined(points)
+            found = _sum_of_rows(shard, block, parts == part, function, joined)
+            for numbers, sums in zip(
+                seen.values(), margin_stacks.parted(found, points), strict=True
+            ):
+                for number in numbers:
+                    totals[number] = added(totals.get(number), sums)
+    return totals
 
 
 def _find_parts(shard: Shard, divided: DividedRows) -> tuple[tuple[np.ndarray, ...], ...]:

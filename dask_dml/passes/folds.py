@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 #: Rows that are copied at a time where the rows of a part do not follow each other.
 _GATHERED_ROWS = 1 << 13
+#: Rows that follow each other from which they are no copy.
+_LONG_RUN = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -138,12 +140,15 @@ def _pieces(block: Block) -> Iterator[tuple[int, int, int]]:
 
 
 def rows_of_part(block: Block, chosen: np.ndarray) -> Iterator[Block]:
-    """Yield the chosen rows of a block: as a slice, or copied some thousand at a time."""
+    """Yield the chosen rows of a block: long runs as slices, others copied some at a time."""
     rows = np.flatnonzero(chosen)
-    if rows[-1] - rows[0] + 1 == len(rows):
-        yield slice_rows(block, int(rows[0]), int(rows[-1]) + 1)
-        return
-    for start in range(0, len(rows), _GATHERED_ROWS):
-        some = rows[start : start + _GATHERED_ROWS]
+    edges = np.flatnonzero(np.diff(rows) > 1) + 1
+    starts, stops = np.append(0, edges), np.append(edges, len(rows))
+    long = (stops - starts >= _LONG_RUN) | (len(starts) == 1)
+    for start, stop in zip(starts[long], stops[long], strict=True):
+        yield slice_rows(block, int(rows[start]), int(rows[stop - 1]) + 1)
+    rest = rows[~np.repeat(long, stops - starts)]
+    for start in range(0, len(rest), _GATHERED_ROWS):
+        some = rest[start : start + _GATHERED_ROWS]
         weight = None if block.weight is None else block.weight[some]
         yield frozen(block.X[some], block.y[some], weight, block.origin)

@@ -39,6 +39,9 @@ from dask_dml.solvers.progress import with_model
 
 #: First width where the coefficients of an earlier fit are a good guess.
 WARM_WIDTH = 0.1
+#: First width where almost the same rows have been fitted, relative to the last one there: slack
+#: grows with its square, and may take most of the tolerance.
+WIDER = 1.5
 #: Visits of its own rows by every node for a start, and the first width after it.
 LOCAL_EPOCHS, LOCAL_WIDTH = 5, 1.0
 #: Rounds of consensus that may be left by its own pace: about what an interior point takes.
@@ -425,7 +428,10 @@ def _from(start: Start) -> Begin:
 
 def _start(rounds: Rounds, task: Task, batch: list[MarginProblem], columns: Columns) -> Begin:
     if task.coef is not None and task.intercept is not None:
-        return task.coef, task.intercept, np.full(len(batch), WARM_WIDTH)
+        width = np.full(len(batch), WARM_WIDTH)
+        if task.width is not None:
+            width = np.clip(WIDER * task.width, LEAST_WIDTH, WARM_WIDTH)
+        return task.coef, task.intercept, width
     if task.n_features > MAX_COLUMNS and not task.l1:
         shape = np.ones(task.n_features + 1)
         local = DualObjective(rounds, batch, shape, task.seed, LOCAL_EPOCHS, columns.used)

@@ -53,6 +53,8 @@ class Task:
         Where to start.
     intercept : ndarray of shape (n_problems,) or None
         Likewise.
+    width : ndarray of shape (n_problems,) or None
+        Width of the rounded kink at which a fit of almost the same rows has ended there.
     """
 
     labels: np.ndarray
@@ -72,6 +74,7 @@ class Task:
     seed: int = 0
     coef: np.ndarray | None = None
     intercept: np.ndarray | None = None
+    width: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ many passes over the data as the slowest of them, and each result is that of the
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -44,8 +45,7 @@ class Fit(NamedTuple):
     fold : Fold or None
         The rows that it sees; None for all.
     run : callable
-        ``run(rounds)`` makes its rounds and returns a result.  Of several fits, one after the other
-        on the same rows, each but the first begins with ``rounds.begin_anew()``.
+        ``run(rounds)`` makes its rounds and returns a result.
     """
 
     fold: Fold | None
@@ -217,9 +217,11 @@ class SharedRounds:
         """Answer what is known already, and the rest by one round."""
         sent: dict[int, Request] = {}
         by_part: dict[tuple[Any, int], int] = {}
+        first = _first_alike(asked)
         for number, request in asked.items():
             if not request.by_part:
-                sent[number] = request
+                if first[number] == number:
+                    sent[number] = request
                 continue
             key = _key(request)
             if key not in self._known and key not in by_part:
@@ -244,8 +246,20 @@ class SharedRounds:
                 else:
                     answers[number] = found[by_part[key]]
             else:
-                answers[number] = found[number]
+                answers[number] = found[first[number]]
         return answers
+
+
+def _first_alike(asked: Mapping[int, Request]) -> dict[int, int]:
+    """Return for each fit the first one that asks for the same, such as for a sample."""
+    known: dict[Request, int] = {}
+    first = {}
+    for number, request in asked.items():
+        first[number] = number
+        if not request.stateful and isinstance(request.broadcast, Hashable):
+            with contextlib.suppress(TypeError):  # a record of arrays
+                first[number] = known.setdefault(request, number)
+    return first
 
 
 def _key(request: Request) -> tuple[Any, int]:
@@ -301,12 +315,6 @@ class _Member:
             raise lost
         self._stateful = True
         return self._ask(Request(function, broadcast, self.fold, True))
-
-    def begin_anew(self) -> None:
-        """Let the next fit of this thread find nothing of what nodes keep for the last one."""
-        self._shared.ended.append(self.number)
-        self.number = next(self._shared.numbers)
-        self._stateful, self._lost = False, None
 
     def _ask(self, request: Request) -> Any:
         self.request = request

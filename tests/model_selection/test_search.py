@@ -329,30 +329,33 @@ def counted(batch, passes, args):
     return found
 
 
-@pytest.mark.parametrize(
-    ("model", "grid", "y"),
-    [
-        (DistributedGDRegressor("huber", penalty="l1", tol=1e-9), {"alpha": ALPHAS}, Y),
-        (
-            DistributedLinearSVC(loss="hinge", tol=1e-9),
-            {"C": [0.1, 0.01], "class_weight": [None, "balanced"]},
-            LABELS,
-        ),
-    ],
-    ids=["huber", "hinge"],
-)
-def test_fits_that_begin_where_others_have_ended(model, grid, y, monkeypatch):
-    expected = DistributedGridSearchCV(model, grid, cv=3).fit(X, y)
-    monkeypatch.setattr("dask_dml.model_selection.batches.CHAIN_ENTRIES", 0)
-    found = clone(expected).fit(X, y)
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+def test_fits_that_begin_where_those_of_all_rows_have_ended(loss, monkeypatch):
+    model = DistributedLinearSVC(loss=loss, tol=1e-9)
+    grid = {"C": [0.1, 0.01], "class_weight": [None, "balanced"]}
+    expected = DistributedGridSearchCV(model, grid, cv=3).fit(X, LABELS)
+    monkeypatch.setattr("dask_dml.model_selection.batches.LEADER_ENTRIES", 0)
+    found = clone(expected).fit(X, LABELS)
     assert_same(found, expected)
-    assert not found.best_estimator_.warm_start
+    alone = clone(model).set_params(**found.best_params_).fit(X, LABELS)
+    np.testing.assert_allclose(found.best_estimator_.coef_, alone.coef_, atol=1e-3)
 
 
-def test_a_fit_that_fails_does_not_stop_those_after_it(monkeypatch):
-    monkeypatch.setattr("dask_dml.model_selection.batches.CHAIN_ENTRIES", 0)
-    grid = {"alpha": [1.0, -1.0, 0.1, 0.01]}
+def test_a_fold_that_lacks_a_class_begins_by_itself(monkeypatch):
+    rare = np.where(np.arange(N) < 9, "rare", LABELS)
+    search = DistributedGridSearchCV(
+        DistributedLinearSVC(loss="hinge", tol=1e-8), {"C": [0.1, 1.0]}, cv=KFold(4)
+    )
+    expected = clone(search).fit(X, rare)
+    monkeypatch.setattr("dask_dml.model_selection.batches.LEADER_ENTRIES", 0)
+    assert_same(search.fit(X, rare), expected)
+
+
+def test_a_fit_that_fails_does_not_stop_the_others(monkeypatch):
+    monkeypatch.setattr("dask_dml.model_selection.batches.LEADER_ENTRIES", 0)
+    search = DistributedGridSearchCV(
+        DistributedLinearSVC(loss="hinge"), {"C": [1.0, -1.0, 0.1, 0.01]}, cv=3
+    )
     with pytest.warns(FitFailedWarning, match="3 fits failed out of a total of 12"):
-        search = DistributedGridSearchCV(DistributedGDRegressor("huber"), grid, cv=3).fit(X, Y)
+        search.fit(X, LABELS)
     assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True, False, False]
-    assert not search.best_estimator_.warm_start

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dask_dml.blocks import Block, Shard
+from dask_dml.kernels.margin_rows import WIDTH
 from dask_dml.passes.predict import LinearModel, linear_values
 
 _TILE_ROWS = 4096
@@ -44,6 +45,11 @@ class Duals:
     cost: np.ndarray
     scale: np.ndarray
     parameters: np.ndarray
+
+    @property
+    def width(self) -> np.ndarray:
+        """Widths of the rounded kink, shape (n_problems,)."""
+        return self.parameters[:, WIDTH]
 
     def take(self, problems: Sequence[int]) -> Duals:
         """Return those of some problems."""
