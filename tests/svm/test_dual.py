@@ -177,13 +177,13 @@ def test_intercepts(scaling):
 def test_more_rows_at_the_margin_than_may_travel():
     """With as many columns as rows most support vectors lie there; some go every time."""
     rng = np.random.default_rng(0)
-    X = sp.random_array((400, 600), density=0.05, rng=rng, format="csr")
-    y = (X @ rng.standard_normal(600) > 0.0).astype(float)
+    X = sp.random_array((200, 300), density=0.05, rng=rng, format="csr")
+    y = (X @ rng.standard_normal(300) > 0.0).astype(float)
     best = DistributedLinearSVC(loss="hinge", C=10.0, tol=1e-7).fit(X, y).objective_
     shards = make_shards([frozen(X, y[:, None], None, ())], 4, 1)
     problem = MarginProblem(1.0, (10.0, 10.0), False, ElasticNet(l2=1.0), 1.0)
     with LocalRounds(shards) as data:
-        step = MergeStep(problem, 600, 150)
+        step = MergeStep(problem, 300, 75)
         (outcome,) = minimise(MergeObjective(data, [problem]), [step], Limits(300, 1e-5))
     assert outcome.converged
     assert best * (1 - 1e-7) <= outcome.objective <= best * (1 + 1e-5)
