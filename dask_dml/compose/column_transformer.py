@@ -354,10 +354,15 @@ def example_row(like: Table, users: Sequence[tuple[Any, Columns]]) -> Table:
     users : sequence of (transformer, columns)
         Fitted.
     """
-    values = [tables.column(tables.example(like), j)[0:1] for j in range(tables.width(like))]
+    example = tables.example(like)
+    usual = [tables.column(example, j)[0:1] for j in range(tables.width(like))]
+    values = list(usual)
     for transformer, columns in users:
         for number, value in zip(*_examples(transformer, columns, like), strict=True):
-            values[number] = value
+            # Of several users of a column, one that takes the usual value takes others as well.
+            (one,), (other,) = value, usual[number]
+            if not tables.same_value(one, other):
+                values[number] = value
     return tables.build(like, [list(value) for value in values])
 
 

@@ -24,6 +24,7 @@ from sklearn.preprocessing import (
     Normalizer,
     OneHotEncoder,
     OrdinalEncoder,
+    QuantileTransformer,
     RobustScaler,
     StandardScaler,
 )
@@ -107,6 +108,7 @@ COLUMNS = {
         ("c", fill_then(MaxAbsScaler(), strategy="most_frequent"), NUMBERS),
         ("d", fill_then(OrdinalEncoder(), strategy="constant", fill_value="?"), WORDS),
         ("e", fill_then(OneHotEncoder(), strategy="most_frequent"), NUMBERS),
+        ("f", fill_then(QuantileTransformer(n_quantiles=20), strategy="median"), NUMBERS),
     ],
     "three levels": [
         ("n", make_pipeline(MinMaxScaler(), SimpleImputer(add_indicator=True), StandardScaler()),
