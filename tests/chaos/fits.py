@@ -118,9 +118,13 @@ def made(container, classes):
 
 
 def fit(name, data, place, client):
+    """Fit a model on a client's cluster, or on threads of this process."""
     model, (X, y) = FITS[name][0](), data
     with ExitStack() as stack:
-        stack.enter_context(client.as_current())
+        if client is None:
+            stack.enter_context(mock.patch.object(choose, "current_client", return_value=None))
+        else:
+            stack.enter_context(client.as_current())
         if place == "streaming":
             # Each round takes some hundred tasks.
             model.set_params(**({"tol": 1e-2} if is_classifier(name) else {}))
