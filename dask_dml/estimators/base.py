@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
@@ -19,6 +19,9 @@ from dask_dml.estimators.monitor import FitMonitor
 from dask_dml.estimators.parameters import Constraint, check_parameters
 from dask_dml.estimators.prediction import linear_predict, linear_score
 from dask_dml.estimators.summary import DOCUMENTATION, fit_html
+
+if TYPE_CHECKING:
+    from dask_dml.rounds.plan import WantedShards
 
 #: What `dask_dml.input.chunks.describe_nonfinite` says where it is given no names.
 _BAD_COLUMN = re.compile(r"(Input X contains .*?, column )(\d+)(\..*)", re.DOTALL)
@@ -35,6 +38,7 @@ class LinearEstimator(ExplainedMixin, BaseEstimator):
     _doc_link_template = DOCUMENTATION + "api/dask_dml.{estimator_name}.html"
 
     _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]]
+    n_shards: int | Literal["blocks"] | None
     verbose: int
     n_rounds_: int
     engine_: str
@@ -45,6 +49,10 @@ class LinearEstimator(ExplainedMixin, BaseEstimator):
         self._n_samples = sum(rounds.shard_rows)
         self.engine_ = rounds.engine
         self.n_recoveries_ = rounds.n_recoveries
+
+    def _wanted_shards(self) -> WantedShards:
+        """Return the number of nodes, as `dask_dml.rounds.choose.open_rounds` takes it."""
+        return self.n_shards
 
     @property
     def _repr_html_(self) -> Callable[[], str]:

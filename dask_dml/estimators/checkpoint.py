@@ -95,7 +95,7 @@ def open_recorded(
     """
     from dask_dml.rounds import open_rounds
 
-    options = {"n_shards": estimator.n_shards, "n_jobs": estimator.n_jobs}
+    options = {"n_shards": estimator._wanted_shards(), "n_jobs": estimator.n_jobs}
     if estimator.checkpoint is None:
         with open_rounds(chunks, **options) as rounds:
             yield rounds, check_random_state(estimator.random_state)

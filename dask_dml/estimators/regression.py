@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -33,6 +33,9 @@ from dask_dml.estimators.parameters import (
 )
 from dask_dml.input.read import read_input
 from dask_dml.objective.losses import LOSSES
+
+if TYPE_CHECKING:
+    from dask_dml.rounds.plan import WantedShards
 
 
 class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
@@ -121,8 +124,9 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
           nodes' mean gradients, whose safe step is that many times shorter.
 
     n_shards : int, "blocks" or None, default=None
-        Number of nodes; ``"blocks"`` makes each non-empty chunk one, None makes one per worker
-        thread (or thread of this process).
+        Number of nodes; ``"blocks"`` makes each non-empty chunk one.  None makes one per thread of
+        this process, and one to four per worker thread of a cluster, each of at least 32 MiB, so
+        that workers that join later can be given some; with ``aggregation="uniform"``, one.
     warm_start : bool, default=False
         Whether to start from the coefficients of the last fit.
     random_state : int, RandomState instance or None, default=None
@@ -333,6 +337,11 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
                 )
         monitor.end()
         return self
+
+    def _wanted_shards(self) -> WantedShards:
+        """Return more nodes than threads where they mean nothing to the result."""
+        several = self.n_shards is None and self.aggregation == "weighted"
+        return "several" if several else self.n_shards
 
     def _fit_rounds(
         self,

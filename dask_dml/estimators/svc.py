@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral
 from types import SimpleNamespace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -41,6 +41,9 @@ from dask_dml.input.hints import hint_at_gathered
 from dask_dml.input.kinds import is_dask
 from dask_dml.input.labels import class_weights, read_labels
 from dask_dml.input.read import read_input
+
+if TYPE_CHECKING:
+    from dask_dml.rounds.plan import WantedShards
 
 
 class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEstimator):
@@ -109,8 +112,9 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
           hands over to the other.
 
     n_shards : int, "blocks" or None, default=None
-        Number of nodes; ``"blocks"`` makes each non-empty chunk one, None makes one per worker
-        thread (or thread of this process).
+        Number of nodes; ``"blocks"`` makes each non-empty chunk one.  None makes one per thread of
+        this process, and one to four per worker thread of a cluster, each of at least 32 MiB, so
+        that workers that join later can be given some; with ``solver="dual"``, one.
     warm_start : bool, default=False
         Whether to start from the coefficients of the last fit.
     n_jobs : int or None, default=None
@@ -301,6 +305,11 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
                 self._fit_rounds(rounds, chunks, deadline, labels, random_state, monitor)
         monitor.end()
         return self
+
+    def _wanted_shards(self) -> WantedShards:
+        """Return more nodes than threads where they are not what the method works by."""
+        several = self.n_shards is None and self.solver != "dual"
+        return "several" if several else self.n_shards
 
     def _fit_rounds(
         self,

@@ -151,7 +151,9 @@ class Batch:
         }
         try:
             self.rounds = self._stack.enter_context(
-                open_rounds(self.chunks, n_shards=estimator.n_shards, n_jobs=estimator.n_jobs)
+                open_rounds(
+                    self.chunks, n_shards=estimator._wanted_shards(), n_jobs=estimator.n_jobs
+                )
             )
             divisions: list[Division] = []
             self.splits: list[Split] = []

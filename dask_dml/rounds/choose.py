@@ -18,7 +18,7 @@ from dask_dml.rounds.base import Rounds, ShardFunction, StateFunction
 from dask_dml.rounds.local import BYTES_PER_THREAD, LocalRounds, make_shards
 from dask_dml.rounds.log import readable, tell
 from dask_dml.rounds.memory import CLUSTER_SHARE, cluster_memory
-from dask_dml.rounds.plan import NumberOfShards, check_n_shards
+from dask_dml.rounds.plan import NumberOfShards, WantedShards, check_n_shards
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -28,7 +28,7 @@ LOCAL_SHARE = 0.5
 
 
 def open_rounds(
-    chunks: Chunks, *, n_shards: NumberOfShards = None, n_jobs: int | None = None
+    chunks: Chunks, *, n_shards: WantedShards = None, n_jobs: int | None = None
 ) -> Rounds:
     """Place the data where rounds over it are cheapest.
 
@@ -41,9 +41,11 @@ def open_rounds(
     ----------
     chunks : Chunks
         The validated input.
-    n_shards : int, "blocks" or None, default=None
+    n_shards : int, "blocks", "several" or None, default=None
         Number of shards (nodes of the distributed algorithms).  ``"blocks"`` makes each
         non-empty chunk one; None makes one per thread, and fewer where there is little data.
+        ``"several"`` is for fits that do not depend on it: on a cluster there are more, where
+        they are large, so that workers that join can be given some.
     n_jobs : int or None, default=None
         Number of threads where the rounds run in this process, as joblib counts them; None
         means all cores.  Inside a Dask task there is one.
@@ -63,13 +65,14 @@ def open_rounds(
     """
     check_n_shards(n_shards)
     n_threads = count_threads(n_jobs, math.inf if chunks.lazy else chunks.nbytes)
+    client = current_client() if chunks.lazy and not in_task() else None
+    if client is not None:
+        return _open_on_cluster(chunks, client, n_shards)
+    n_shards = _without_growth(n_shards)
     if not chunks.lazy:
         return _local(_make_blocks(chunks), n_shards, n_threads)
     if in_task():
         return _open_in_task(chunks, n_shards)
-    client = current_client()
-    if client is not None:
-        return _open_on_cluster(chunks, client, n_shards)
     return _fetch_or_stream(chunks, None, n_shards, n_threads)
 
 
@@ -203,7 +206,7 @@ def _fits(chunks: Chunks, room: float) -> bool:
     return not chunks.nbytes > room
 
 
-def _open_on_cluster(chunks: Chunks, client: Client, n_shards: NumberOfShards) -> Rounds:
+def _open_on_cluster(chunks: Chunks, client: Client, n_shards: WantedShards) -> Rounds:
     from dask_dml.rounds.calls import check_client
     from dask_dml.rounds.cluster import ClusterRounds
     from dask_dml.rounds.streaming import StreamingRounds
@@ -214,7 +217,12 @@ def _open_on_cluster(chunks: Chunks, client: Client, n_shards: NumberOfShards) -
     if _fits(measured, room):
         return ClusterRounds(client, chunks, n_shards)
     _tell_of_streaming(measured.nbytes, room, client)
-    return StreamingRounds(chunks, client, n_shards)
+    return StreamingRounds(chunks, client, _without_growth(n_shards))
+
+
+def _without_growth(n_shards: WantedShards) -> NumberOfShards:
+    """Return the number of shards where there are none to move."""
+    return None if n_shards == "several" else n_shards
 
 
 def _measured(chunks: Chunks, room: float, client: Client | None, n_threads: int) -> Chunks:

@@ -24,7 +24,7 @@ from dask_dml.rounds.calls import WorkersGone, call_workers, check_client, max_r
 from dask_dml.rounds.log import logger, tell
 from dask_dml.rounds.memory import room_of
 from dask_dml.rounds.placement import Placement
-from dask_dml.rounds.plan import Host, NumberOfShards, check_n_shards
+from dask_dml.rounds.plan import Host, WantedShards, check_n_shards
 from dask_dml.rounds.tasks import PREFIX
 from dask_dml.rounds.waiting import CLOSE_TIMEOUT, SUSPECTS, quietly, wait_until_gone
 
@@ -59,9 +59,10 @@ class ClusterRounds:
         A synchronous client.
     chunks : Chunks
         Lazy chunks.
-    n_shards : int, "blocks" or None, default=None
+    n_shards : int, "blocks", "several" or None, default=None
         Number of shards: a number cuts the chunks into contiguous ranges of about equally many
-        rows; ``"blocks"`` makes every non-empty chunk a shard; None makes one per worker thread.
+        rows; ``"blocks"`` makes every non-empty chunk a shard; None makes one per worker thread,
+        and ``"several"`` more where shards are large.
 
     Attributes
     ----------
@@ -93,7 +94,7 @@ class ClusterRounds:
 
     engine = "cluster"
 
-    def __init__(self, client: Client, chunks: Chunks, n_shards: NumberOfShards = None) -> None:
+    def __init__(self, client: Client, chunks: Chunks, n_shards: WantedShards = None) -> None:
         check_n_shards(n_shards)
         check_client(client)
         self.client = client

@@ -15,8 +15,8 @@ from dask_dml.rounds import worker as on_worker
 from dask_dml.rounds.calls import WorkersGone, call_workers, timed_out
 from dask_dml.rounds.layout import Layout
 from dask_dml.rounds.plan import (
-    NumberOfShards,
     Piece,
+    WantedShards,
     check_rows,
     group_chunks,
     merged_size,
@@ -55,7 +55,7 @@ class Placement:
         Identifies the fit; part of every key.
     chunks : Chunks
         Lazy input.
-    n_shards : int, "blocks" or None
+    n_shards : int, "blocks", "several", Layout or None
         See `dask_dml.rounds.plan.plan_shards`.
 
     Attributes
@@ -70,7 +70,7 @@ class Placement:
         Bytes of each shard.
     """
 
-    def __init__(self, client: Client, fit: str, chunks: Chunks, n_shards: NumberOfShards) -> None:
+    def __init__(self, client: Client, fit: str, chunks: Chunks, n_shards: WantedShards) -> None:
         self.client = client
         self.fit = fit
         self.n_shards = n_shards
@@ -136,7 +136,7 @@ class Placement:
 
     def _wanted_shards(
         self, full: Sequence[str], pieces: Sequence[Piece]
-    ) -> int | Literal["blocks"] | list[list[int]] | None:
+    ) -> int | Literal["blocks", "several"] | list[list[int]] | None:
         if not isinstance(self.n_shards, Layout):
             return self.n_shards
         groups = [self._groups[key] for key in full]

@@ -21,7 +21,12 @@ MERGED_BLOCK = 64 * 2**20
 #: Beyond this number small chunks are read several by a task.
 MANY_CHUNKS = 2000
 
+#: Shards that a thread gets where a fit leaves their number open, so that some can move to workers
+#: that join, and bytes of the smallest: beside visiting that many, a shard costs next to nothing.
+SEVERAL, LEAST_SHARD = 4, 32 * 2**20
+
 NumberOfShards: TypeAlias = int | Literal["blocks"] | Layout | None
+WantedShards: TypeAlias = NumberOfShards | Literal["several"]
 
 
 @dataclass(frozen=True)
@@ -42,14 +47,14 @@ class ShardPlan:
 
 
 def check_n_shards(n_shards: object) -> None:
-    """Raise for a value of ``n_shards`` that is neither None, "blocks" nor a positive integer.
+    """Raise for a value of ``n_shards`` that is neither None, a known word nor a positive integer.
 
     Raises
     ------
     ValueError
         If the value is not one of these.
     """
-    if n_shards is None or n_shards == "blocks" or isinstance(n_shards, Layout):
+    if n_shards is None or n_shards in ("blocks", "several") or isinstance(n_shards, Layout):
         return
     if isinstance(n_shards, bool) or not hasattr(n_shards, "__index__") or n_shards < 1:  # type: ignore[operator]  # a number by then
         raise ValueError(
@@ -201,7 +206,7 @@ def merge_runs(nbytes: Sequence[int], limit: int, small: int = SMALL_BLOCK) -> l
 def plan_shards(
     pieces: Sequence[Piece],
     threads: Mapping[str, int],
-    n_shards: int | Literal["blocks"] | list[list[int]] | None,
+    n_shards: int | Literal["blocks", "several"] | list[list[int]] | None,
 ) -> list[ShardPlan]:
     """Decide on the shards and their workers.
 
@@ -211,11 +216,12 @@ def plan_shards(
         The non-empty blocks in the order of the rows.
     threads : mapping of str to int
         Number of threads of each usable worker.
-    n_shards : int, "blocks", list of list of int or None
+    n_shards : int, "blocks", "several", list of list of int or None
         A number cuts the blocks into that many contiguous ranges of about equally many rows,
         which depends on the rows alone; ``"blocks"`` makes each block a shard; lists are the
         positions of the pieces of each shard; ``None`` makes one shard per worker thread out of
-        what each worker holds.
+        what each worker holds, and ``"several"`` up to `SEVERAL`, each of at least `LEAST_SHARD`
+        bytes.
 
     Returns
     -------
@@ -224,13 +230,15 @@ def plan_shards(
 
     Notes
     -----
-    With None and ``"blocks"`` blocks stay where they are, unless the slowest thread would have
+    With None and words blocks stay where they are, unless the slowest thread would have
     more than twice the rows that it would have if whole blocks were moved to even out the load
     (say, everything was persisted on one worker while others idle): then they are moved.
     """
-    if n_shards is None:
-        here = _shards_in_place(pieces, threads)
-        moved = _spread(pieces, threads, split_by_rows(_rows(pieces), sum(threads.values())))
+    if n_shards is None or n_shards == "several":
+        most = 1 if n_shards is None else SEVERAL
+        here = _shards_in_place(pieces, threads, most)
+        n_parts = _parts(pieces, sum(threads.values()), most)
+        moved = _spread(pieces, threads, split_by_rows(_rows(pieces), n_parts))
     elif n_shards == "blocks":
         single = [range(number, number + 1) for number in range(len(pieces))]
         homes = _holders(pieces, threads)
@@ -391,6 +399,12 @@ def _rows(pieces: Sequence[Piece]) -> list[int]:
     return [piece.n_rows for piece in pieces]
 
 
+def _parts(pieces: Sequence[Piece], n_threads: int, most: int) -> int:
+    """Return how many shards to make of pieces: at most so many for each thread."""
+    size = sum(piece.nbytes for piece in pieces) // n_threads
+    return n_threads * int(max(1, min(most, size // LEAST_SHARD)))
+
+
 def _holders(pieces: Sequence[Piece], threads: Mapping[str, int]) -> list[str]:
     """Return one holder of each piece; of several, the one that has the fewest rows so far."""
     load = dict.fromkeys(threads, 0.0)
@@ -403,7 +417,9 @@ def _holders(pieces: Sequence[Piece], threads: Mapping[str, int]) -> list[str]:
     return chosen
 
 
-def _shards_in_place(pieces: Sequence[Piece], threads: Mapping[str, int]) -> list[ShardPlan]:
+def _shards_in_place(
+    pieces: Sequence[Piece], threads: Mapping[str, int], most: int
+) -> list[ShardPlan]:
     held: dict[str, list[int]] = {}
     for number, worker in enumerate(_holders(pieces, threads)):
         held.setdefault(worker, []).append(number)
@@ -412,7 +428,10 @@ def _shards_in_place(pieces: Sequence[Piece], threads: Mapping[str, int]) -> lis
     return [
         ShardPlan(tuple(numbers[position] for position in run), worker)
         for worker, numbers in sorted(held.items(), key=lambda item: item[1][0])
-        for run in split_by_rows([pieces[n].n_rows for n in numbers], threads[worker])
+        for run in split_by_rows(
+            [pieces[n].n_rows for n in numbers],
+            _parts([pieces[n] for n in numbers], threads[worker], most),
+        )
     ]
 
 

@@ -5,11 +5,40 @@ from __future__ import annotations
 import logging
 from itertools import count
 
+import dask.array as da
 import numpy as np
 from distributed import Client, LocalCluster
 
+from dask_dml import DistributedGDRegressor, DistributedLinearSVC, DistributedSGDRegressor
+from dask_dml.rounds import plan
 from dask_dml.rounds.cluster import ClusterRounds
 from tests.rounds.helpers import counting, numbered, slow_sums, to_chunks
+
+
+def test_a_fit_can_use_workers_that_join_without_being_told_so(client, monkeypatch):
+    monkeypatch.setattr(plan, "LEAST_SHARD", 400)
+    X = da.from_array(np.random.default_rng(0).normal(size=(800, 2)), chunks=(25, 2))
+    y = X.sum(axis=1)
+    found = []
+    real = ClusterRounds.close
+
+    def close(self):
+        found.append(len(self.shard_rows))
+        real(self)
+
+    monkeypatch.setattr(ClusterRounds, "close", close)
+    n_threads = sum(client.nthreads().values())
+    for model, per_thread in (
+        (DistributedGDRegressor("huber"), 4),
+        (DistributedLinearSVC(), 4),
+        # What these compute depends on the nodes.
+        (DistributedGDRegressor("huber", solver="gd", aggregation="uniform"), 1),
+        (DistributedLinearSVC(solver="dual"), 1),
+        (DistributedSGDRegressor(random_state=0), 1),
+    ):
+        found.clear()
+        model.fit(X, (y > 0) if hasattr(model, "C") else y)
+        assert set(found) == {per_thread * n_threads}, model
 
 
 def test_workers_that_join_are_used_from_a_later_round_on(caplog):

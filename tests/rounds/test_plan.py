@@ -128,6 +128,25 @@ def test_blocks_move_when_workers_would_idle():
         assert {shard.home for shard in plan} == {"a", "b", "c"}
 
 
+def test_large_shards_are_several_where_their_number_is_open():
+    threads = {"a": 1, "b": 1}
+    blocks = [Piece(10, 2**24, frozenset("ab"[n % 2])) for n in range(32)]
+    # 256 MiB on each worker make four shards of 64, 96 MiB three of 32, and less than 64 one.
+    for n_blocks, n_shards in ((32, 8), (12, 6), (6, 2), (2, 2)):
+        plan = plan_shards(blocks[:n_blocks], threads, "several")
+        assert len(plan) == n_shards
+        assert sorted(n for shard in plan for n in shard.pieces) == list(range(n_blocks))
+        assert all(blocks[n].holders == {shard.home} for shard in plan for n in shard.pieces)
+        assert len(plan_shards(blocks[:n_blocks], threads, None)) == 2
+    here = [Piece(10, 2**24, frozenset("a"))] * 32
+    plan = plan_shards(here, dict.fromkeys("abc", 1), "several")
+    assert sorted(shard.home for shard in plan) == list("aaaabbbbcccc")
+    # So that a fourth worker has its part.
+    homes = {number: shard.home for number, shard in enumerate(plan)}
+    grown = even_out(homes, [2**26] * 12, {name: Host(1, np.inf) for name in "abcd"})
+    assert sorted(map(list(grown.values()).count, "abcd")) == [3, 3, 3, 3]
+
+
 def test_one_block_does_not_move_in_vain():
     plan = plan_shards(pieces("a"), {"a": 1, "b": 1, "c": 2}, None)
     assert [shard.home for shard in plan] == ["a"]
