@@ -174,7 +174,7 @@ def told_of_compiling(report: Callable[[str], None] | None) -> Iterator[None]:
     Parameters
     ----------
     report : callable or None
-        Takes the line; None for nobody.
+        Takes the line; None reports nothing.
     """
     if report is None:
         yield

@@ -58,9 +58,9 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
 
     with :math:`k = 1` for the hinge and 2 for the squared hinge, :math:`s_i` the sample weight
     times the class weight, and :math:`B` the `intercept_scaling`: the objective of
-    `sklearn.svm.LinearSVC`.  More classes are so many problems of one class against the rest, which
-    share every pass over the data.  The fit ends when the duality gap shows that the objective is
-    within `tol` of the optimum.
+    `sklearn.svm.LinearSVC`.  With more classes there is a problem of one class against the rest for
+    each, and they share every pass over the data.  The fit ends when the duality gap shows that the
+    objective is within `tol` of the optimum.
 
     Parameters
     ----------

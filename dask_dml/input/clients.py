@@ -187,7 +187,7 @@ def check_workers(client: Client | None) -> None:
         return found
 
     found = ask(client, answers, "looking at the workers")
-    # One that left meanwhile is nobody's concern, and looked at again should it come back.
+    # One that left meanwhile does not matter; it is looked at again should it come back.
     reports = {address: report for address, report in found.items() if isinstance(report, dict)}
     _check_reports(reports)
     known |= {SCHEDULER, *reports}

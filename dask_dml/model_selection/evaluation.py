@@ -55,7 +55,7 @@ class Plan:
     error_score : "raise" or float
         What takes the place of a score that cannot be found.
     routed : bool
-        Whether arguments have been routed to whoever requests them.
+        Whether arguments have been routed to the objects that request them.
     """
 
     scoring: Scoring

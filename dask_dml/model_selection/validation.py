@@ -189,7 +189,7 @@ def cross_val_predict(
 
 
 class _Nothing:
-    """A scorer that has nothing to say, for fits that nobody scores."""
+    """A scorer without scores, for fits that are not to be scored."""
 
     def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:  # noqa: ARG002 - a scorer's
         return 0.0

@@ -221,7 +221,7 @@ def no_sums(point: MarginPoint) -> MarginSums:
 def check_finite(block: Block, total: MarginSums) -> None:
     """Raise where something in the block is not finite, or squares of its values overflow.
 
-    Other sums that are not finite are due to the coefficients: whoever chose them sees.
+    Other sums that are not finite are due to the coefficients; the caller finds out.
     """
     large = total.hessian is not None and not np.isfinite(_diagonals(total.hessian)).all()
     if large or not np.isfinite(total.sums).all() or not np.isfinite(total.gradient).all():

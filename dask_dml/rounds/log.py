@@ -21,7 +21,7 @@ TOPIC = "dask_dml"
 #: Topics of every event.  The dashboard's page of events draws those of "all", by their "action".
 TOPICS = [TOPIC, "all"]
 
-#: Seconds that an event may take: nothing waits for ever for the sake of a log.
+#: Seconds that an event may take, so that logging never blocks a fit.
 EVENT_TIMEOUT = 5.0
 
 
@@ -64,6 +64,6 @@ def readable(nbytes: float) -> str:
     """Return a number of bytes in words."""
     from dask.utils import format_bytes
 
-    if math.isinf(nbytes):  # memory that nobody limits
+    if math.isinf(nbytes):  # memory without a limit
         return "any number of bytes"
     return str(format_bytes(int(nbytes)))

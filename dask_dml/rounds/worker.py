@@ -120,7 +120,7 @@ class Session:
         _sessions.pop((self.worker.id, self.fit), None)
 
     def _check_lease(self) -> None:
-        """End the session when nobody wants its hold task any more: the driver is gone."""
+        """End the session when its hold task is no longer wanted: the driver is gone."""
         if self.closed.is_set():
             return
         task = self.worker.state.tasks.get(self._hold)
@@ -181,7 +181,7 @@ class Session:
         )
 
     async def _read(self, key: str) -> Block:
-        """Return a block, on the event loop: Dask's data is none of other threads."""
+        """Return a block, on the event loop: other threads must not use Dask's data."""
         try:
             return self._block(key)
         except KeyError:

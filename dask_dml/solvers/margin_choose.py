@@ -87,7 +87,7 @@ def choose_solver(task: Task) -> str:
 #: Between how many passes fits usually take.
 USUAL_PASSES = {
     ("newton", "hinge"): (5, 100),
-    ("newton", "squared_hinge"): (3, 30),
+    ("newton", "squared_hinge"): (2, 30),
     ("dual", "hinge"): (3, 60),
     ("dual", "squared_hinge"): (3, 200),
 }
@@ -225,7 +225,7 @@ def _joined(
 
 
 def find_duals(rounds: Rounds, task: Task) -> DualPieces:
-    """Solve for the sake of dual variables that are no function of the margins.
+    """Solve again to get dual variables that the margins do not determine.
 
     Those of the dual solver are of the hinge only.
 

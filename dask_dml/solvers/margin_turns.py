@@ -4,7 +4,7 @@ No solver of support vector machines is quick on every table.  Each one's gap is
 pass: where it would take several times as many passes as so far to close it, at the pace of the
 last half of them, the other has its turn.  It begins where the first has stopped, from its
 coefficients or from the dual variables that belong to its margins, and has twice the patience.
-What counts in the end is the best point, and the best bound, whoever found them.
+The result is the best point and the best bound that any solver found.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def take_turns(
     limits: Limits,
     max_turns: int = MAX_TURNS,
 ) -> Turns:
-    """Solve a batch by solvers in turn, until each problem is solved or nobody gets on.
+    """Solve a batch by solvers in turn, until each problem is solved or no solver makes progress.
 
     Parameters
     ----------

@@ -351,7 +351,7 @@ class _Member:
         self.ready.set()
 
     def close(self) -> None:
-        """Do nothing: whoever shares the rounds closes them."""
+        """Do nothing: the owner of the shared rounds closes them."""
 
     def __enter__(self) -> Rounds:
         return self

@@ -10,7 +10,7 @@ change of ``u = sum_i alpha_i y_i x_i`` that this makes is all that it sends.
 algorithms via the alternating direction method of multipliers*, AISTATS 2012): the nodes agree
 on coefficients z, and each is held to z by a quadratic as stiff as its own loss.  The new z is on
 the way from the old one to u, and the nodes begin the next round as far beyond it as z has
-moved: that is what the multipliers of the method amount to, so that nobody need keep them.
+moved: that is what the multipliers of the method amount to, so that they need not be kept.
 """
 
 from __future__ import annotations

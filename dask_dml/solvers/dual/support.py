@@ -1,7 +1,7 @@
 """Dual variables and support vectors of a fitted support vector machine.
 
 They are functions of the margins: ``alpha_i = C_i phi'(1 - y_i f_i)``, scaled to be feasible.
-So nothing of the size of the data is kept by a fit; whoever wants them hands the data over again.
+So a fit keeps nothing of the size of the data; to get them, the data is passed again.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ class _Plain:
         )
 
     def _sent(self, point: np.ndarray) -> np.ndarray:
-        """Return a model as it travels: it hovers about the optimum anyway."""
+        """Return a model as it travels; its noise exceeds the rounding."""
         return shortened(point) if self.task.auto else point
 
     def _wants(self) -> Wants:

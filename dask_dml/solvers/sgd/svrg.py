@@ -113,7 +113,7 @@ class _Corrected:
         while active and not late(task):
             before = nodes.passes
             left = task.max_iter - before
-            # With one pass left there is no use in steps whose end nobody looks at.
+            # With one pass left, steps would end at a point that is never evaluated.
             resting = self.sampler.leads or (left == 1 and self.sampler.able)
             if left < (1 if resting else 2):
                 break
