@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -98,6 +99,24 @@ def ask_interior(
     return answers
 
 
+def ask_rows(
+    visit: Callable[[InteriorAsk], InteriorSums], problem: MarginProblem, query: InteriorQuery
+) -> InteriorAnswer:
+    """Answer a query of one problem about rows at hand, without the system's matrix.
+
+    Parameters
+    ----------
+    visit : callable
+        Returns what `dask_dml.passes.interior.interior` says of all rows.
+    problem : MarginProblem
+        The problem, number 0.
+    query : InteriorQuery
+        The query.
+    """
+    total = visit(replace(_ask(query.stage, [0], [problem], [query], None), hessian=False))
+    return _answer(problem, query, total, 0)
+
+
 def _round(rounds: Rounds, ask: InteriorAsk) -> InteriorSums:
     total: InteriorSums = regaining(rounds, lambda: rounds.update(interior, ask), lambda: None)
     return total
@@ -132,7 +151,7 @@ def _answer(
     vectors = total.vectors[at]
     seen: MarginEvaluation | None = None
     if query.stage in ("start", "look"):
-        assert total.hessian is not None
+        hessian = None if total.hessian is None else total.hessian[at]
         seen = evaluation(
             problem,
             MarginQuery(query.coef, query.intercept, 0.0, hessian=True),
@@ -140,6 +159,6 @@ def _answer(
             vectors[1, :-1] + vectors[2, :-1],
             vectors[2, :-1],
             np.empty((0, 2)),
-            total.hessian[at],
+            hessian,
         )
     return InteriorAnswer(vectors, total.products[at], float(total.longest[at]), seen)

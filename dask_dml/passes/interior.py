@@ -46,6 +46,8 @@ class InteriorAsk:
         Direction of the coefficients, intercept last.
     columns : ndarray of shape (n_occurring,) or None
         The columns of X that all of this is about; None for all.
+    hessian : bool, default=True
+        Whether a look returns the matrix of its system.
     """
 
     stage: str
@@ -59,6 +61,7 @@ class InteriorAsk:
     step: np.ndarray
     move: np.ndarray
     columns: np.ndarray | None = None
+    hessian: bool = True
 
 
 @dataclass(frozen=True)
@@ -299,6 +302,14 @@ def interior_alphas(
     return rows.sign * values
 
 
+def row_weights(
+    shard: Shard, state: object, number: int, label: float, cost: np.ndarray
+) -> np.ndarray:
+    """Return what the rows of a shard, all of which cost something, weigh in the system."""
+    assert isinstance(state, InteriorState)
+    return _systems(_rows(shard, label, cost), state.of[number])[0]
+
+
 def _is_support(rows: _Rows, v: RowVariables) -> np.ndarray:
     """Return which rows are support vectors: the dual variable is what will not be zero."""
     share = 0.5 / rows.cost if _is_squared(v) else 1.0 / rows.cost
@@ -343,7 +354,7 @@ def _look(rows: _Rows, v: RowVariables, ask: InteriorAsk, at: int) -> InteriorSu
         sums,
         np.array([value, 0.0, 0.0, len(v.alpha) * (1 if squared else 2)]),
         np.array(1.0),
-        rows.hessian(weight, float(ask.label[at]), ask.columns),
+        rows.hessian(weight, float(ask.label[at]), ask.columns) if ask.hessian else None,
     )
 
 

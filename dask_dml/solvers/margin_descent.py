@@ -17,10 +17,17 @@ from dask_dml.solvers.margin_systems import ridge_of
 SWEEPS = 5
 #: Looks after which the objective has to be lower by this share, and looks in all.
 PATIENCE, PROGRESS, MAX_LOOKS = 20, 1e-4, 1000
+#: Rows for which an interior point follows, each step of which takes less than a second, and looks
+#: before it does.
+FEW_ROWS, FEW_LOOKS = 1500, 30
 
 
 def descend(
-    problem: MarginProblem, rows: WindowRows, tol: float, deadline: float, seed: int = 0
+    problem: MarginProblem,
+    rows: WindowRows,
+    tol: float,
+    deadline: float,
+    seed: int = 0,
 ) -> np.ndarray:
     """Return coefficients, intercept last, from where coordinate descent makes no more progress.
 
@@ -49,7 +56,7 @@ def descend(
     z, t = np.zeros(len(l1)), np.ones(len(sign))
     random = np.random.default_rng(seed)
     bound, mark, waiting = 0.0, np.inf, 0
-    for _ in range(MAX_LOOKS):
+    for _ in range(FEW_LOOKS if len(sign) <= FEW_ROWS else MAX_LOOKS):
         for number in range(SWEEPS):
             order = random.permutation(occurring)
             matrix = whole.data, whole.indices, whole.indptr

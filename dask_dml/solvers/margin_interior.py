@@ -50,11 +50,23 @@ def _parts(problem: MarginProblem, z: np.ndarray, centre: float) -> PenaltyParts
     return PenaltyParts(np.where(kinked, ridge, 0.0), np.where(kinked, 0.0, ridge), held, z, centre)
 
 
+#: Solves systems for several right-hand sides.
+Solve = Callable[[np.ndarray], np.ndarray]
+#: ``system(seen, diagonal, held)`` returns what solves the systems of a step.
+System = Callable[[MarginEvaluation, np.ndarray, np.ndarray], Solve]
+
+
+def by_columns(seen: MarginEvaluation, diagonal: np.ndarray, held: np.ndarray) -> Solve:
+    """Return what solves the systems of a step by the matrix that the rows' pass has made."""
+    return solver(symmetric(hessian_of(seen)[:-1, :-1]), diagonal, held)
+
+
 def interior_point(
     problem: MarginProblem,
     e: MarginEvaluation,
     n_rows: int,
     look: Callable[[MarginEvaluation], None],
+    system: System = by_columns,
 ) -> Generator[InteriorQuery, InteriorAnswer, None]:
     """Go on from a point until somebody is content, or nothing more is to be had.
 
@@ -71,6 +83,8 @@ def interior_point(
         Rows of the data.
     look : callable
         Told the lowest point so far after every step, with the bound of the last.
+    system : callable
+        Solves the systems of a step.
 
     Yields
     ------
@@ -84,15 +98,16 @@ def interior_point(
         reached = now
         look(now)
 
-    yield from _follow(problem, e, n_rows, first)
+    yield from _follow(problem, e, n_rows, first, system)
     if np.any(e.query.coef):
         nowhere = np.zeros(len(e.query.coef) + 1)
         answer = yield _query(nowhere, e.objective / n_rows)
         if answer.evaluation is not None:
-            again = _follow(
-                problem, answer.evaluation, n_rows, lambda now: look(_better(reached, now))
-            )
-            yield from again
+
+            def second(now: MarginEvaluation) -> None:
+                look(_better(reached, now))
+
+            yield from _follow(problem, answer.evaluation, n_rows, second, system)
 
 
 def _follow(
@@ -100,11 +115,13 @@ def _follow(
     e: MarginEvaluation,
     n_rows: int,
     look: Callable[[MarginEvaluation], None],
+    system: System,
 ) -> Generator[InteriorQuery, InteriorAnswer, None]:
     """Follow the central path; see `interior_point`."""
     centre = JOINED * e.objective / n_rows
     penalty = _parts(problem, np.append(e.query.coef, e.query.intercept), centre)
-    lowest, gap, step, n_worse = e, e.gap, 0.0, 0
+    lowest, step, n_worse = e, 0.0, 0
+    marks = np.array([e.gap, np.inf, centre])
     while n_worse < PATIENCE:
         z = penalty.z
         stage: Literal["start", "look"] = "look" if step else "start"
@@ -115,24 +132,25 @@ def _follow(
         lowest = seen if seen.objective <= lowest.objective else lowest
         best = _with_bound(lowest, seen)
         look(best)
-        total, number = penalty.products()
-        mean = (float(answer.products[0]) + total) / (answer.products[3] + number)
-        uncentred, residual = answer.vectors[3], penalty.residual
+        total, of_penalty = penalty.products()
+        number = float(answer.products[3]) + of_penalty
+        centre = (float(answer.products[0]) + total) / number
+        uncentred = answer.vectors[3]
         diagonal, right = penalty.system(answer.vectors[0], None)
-        better = best.gap < ENOUGH * gap or penalty.residual < ENOUGH * residual
         # Products that are nothing beside the objective close no gap any more.
-        closes = mean * (answer.products[3] + number) > ROUNDING * lowest.objective
-        better = better or (closes and mean < ENOUGH * centre)
-        n_worse = 0 if better else n_worse + 1
-        centre, gap = mean, min(gap, best.gap)
-        solve = solver(symmetric(hessian_of(seen)[:-1, :-1]), diagonal, penalty.held)
+        least = ROUNDING * lowest.objective / number
+        now = np.array([best.gap, penalty.residual, max(centre, least)])
+        better = now < ENOUGH * marks
+        marks[better] = now[better]
+        n_worse = 0 if better.any() else n_worse + 1
+        solve = system(seen, diagonal, penalty.held)
         move = solve(right + uncentred)
         along = penalty.tell(move, predicts=True)
         told = yield replace(_query(z, centre), stage="predict", move=move)
         step = min(along, told.longest)
         ahead, _ = penalty.products(step)
         ahead += float(answer.products[0] + step * told.products[1] + step**2 * told.products[2])
-        mean = ahead / (answer.products[3] + number)
+        mean = ahead / number
         target = centre * min(max(mean / centre, 0.0), 1.0) ** 3
         _, right = penalty.system(answer.vectors[0], target)
         move = solve(right + uncentred + target * told.vectors[0] + told.vectors[1])

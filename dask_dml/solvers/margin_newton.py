@@ -15,6 +15,7 @@ is a by-product; only where the whole step is a bad one does a second pass follo
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,9 @@ from dask_dml.objective.margins import (
 )
 from dask_dml.passes.products import WindowRows
 from dask_dml.solvers.base import Continuation
-from dask_dml.solvers.margin_descent import descend
+from dask_dml.solvers.margin_descent import FEW_ROWS, descend
 from dask_dml.solvers.margin_interior import interior_point, pace_of
+from dask_dml.solvers.margin_rows import solve_by_rows
 from dask_dml.solvers.margin_search import search
 from dask_dml.solvers.margin_systems import (
     ConjugateGradients,
@@ -182,14 +184,8 @@ class SvmNewtonStep:
             if self._travels and not np.any(coef):
                 e = yield from self._descend(e)
             self._columns = working_set(e.query.coef, e.gradient, MAX_COLUMNS)
-            e = yield MarginQuery(
-                e.query.coef,
-                e.query.intercept,
-                self._width,
-                hessian=True,
-                stride=self._stride(e),
-                columns=self._columns,
-            )
+            asked = {"stride": self._stride(e), "columns": self._columns}
+            e = yield replace(e.query, hessian=True, **asked)
         while True:
             self.current = e
             if not self._wide and (self._inside or self._is_degenerate(e)):
@@ -216,11 +212,16 @@ class SvmNewtonStep:
                 yield self.query
 
     def _descend(self, e: MarginEvaluation) -> Generator[_Asked, Any, MarginEvaluation]:
-        """Solve for the coefficients on the driver, column by column."""
+        """Solve for the coefficients on the driver."""
         rows = yield product_query(e, self.n_iter, "rows")
         z = descend(self.problem, rows, 0.5 * self.tol, self._deadline)
         self.current = e = yield MarginQuery(z[:-1], float(z[-1]), self._width)
         self.n_iter += 1
+        if e.relative_gap > self.tol and len(rows.bend) <= FEW_ROWS:
+            z = solve_by_rows(self.problem, rows, e, 0.5 * self.tol, self._deadline)
+            found = yield MarginQuery(z[:-1], float(z[-1]), self._width)
+            self.current = e = found if found.objective <= e.objective else e
+            self.n_iter += 1
         # Models of very many columns, or of rows that are all but separated, take minutes to solve.
         self.stalled = bool(np.count_nonzero(z) > MAX_COLUMNS or e.relative_gap > SEPARATED)
         return e

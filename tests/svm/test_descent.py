@@ -63,3 +63,17 @@ def test_classes_that_are_all_but_separated():
     other = LinearSVC(penalty="l1", dual=False, C=1e3, tol=1e-4, random_state=0).fit(X, y, weight)
     theirs = primal(model, X, y, weight, other.coef_, other.intercept_)
     assert model.objective_ <= 1.001 * theirs.sum()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("kind", [{}, {"intercept_scaling": None}, {"fit_intercept": False}])
+def test_separable_classes_of_few_rows(kind, sparse):
+    """Coordinate descent hardly moves there: an interior point of the rows ends it."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 2500)) * np.geomspace(0.1, 10.0, 2500)
+    y = X @ rng.standard_normal(2500) > 0.0
+    data = sp.csr_array(X) if sparse else X
+    model = DistributedLinearSVC("l1", C=1e3, **kind).fit(data, y)
+    assert model.converged_
+    assert np.count_nonzero(model.coef_) <= 60
+    assert certify(model, X, y) <= 1e-4
