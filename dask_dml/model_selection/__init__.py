@@ -9,6 +9,7 @@ from dask_dml.model_selection.split import train_test_split
 from dask_dml.model_selection.splitters import (
     DistributedKFold,
     DistributedRepeatedKFold,
+    DistributedShuffleSplit,
     DistributedStratifiedKFold,
 )
 from dask_dml.model_selection.validation import (
@@ -22,6 +23,7 @@ __all__ = [
     "DistributedKFold",
     "DistributedRandomizedSearchCV",
     "DistributedRepeatedKFold",
+    "DistributedShuffleSplit",
     "DistributedStratifiedKFold",
     "cross_val_predict",
     "cross_val_score",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,17 +14,29 @@ from sklearn.utils import check_random_state
 from dask_dml.estimators.parameters import (
     BOOLEAN,
     COUNT,
+    NONE,
     RANDOM_STATE,
     Constraint,
     Interval,
     check_parameters,
 )
 from dask_dml.input.kinds import is_dask
-from dask_dml.passes.divisions import ByClass, ClassPieces, Consecutive, Division, Shuffled, Split
+from dask_dml.model_selection.draws import split_sizes
+from dask_dml.passes.divisions import (
+    ByClass,
+    ClassPieces,
+    Consecutive,
+    Division,
+    Drawn,
+    Shuffled,
+    Split,
+)
 
 #: What a splitter finds of a table: how the rows are divided, and which parts each split has.
 Folds = tuple[list[Division], list[Split]]
 _SPLITS = Interval(Integral, 2)
+#: Share of the rows that `DistributedShuffleSplit` holds out, as scikit-learn's.
+TEST_SHARE = 0.1
 
 
 class _Splitter(BaseEstimator):
@@ -206,6 +218,67 @@ class DistributedRepeatedKFold(_Splitter):
         divisions: list[Division] = [Shuffled(n_rows, self.n_splits, int(seed)) for seed in seeds]
         splits = [s for number in range(len(seeds)) for s in each_held_out(number, self.n_splits)]
         return divisions, splits
+
+
+class DistributedShuffleSplit(_Splitter):
+    """Test and training rows at random, drawn anew for each split, the same for every chunking.
+
+    Parameters
+    ----------
+    n_splits : int, default=10
+        Number of splits.
+    test_size, train_size : float, int or None, default=None
+        Share or number of the rows to score, and to fit.  None takes the rows that the other
+        leaves; if both are, a tenth of the rows is scored.
+    random_state : int, RandomState instance or None, default=None
+        Seed.
+
+    See Also
+    --------
+    sklearn.model_selection.ShuffleSplit
+
+    Notes
+    -----
+    Splits have the sizes of those of scikit-learn's `ShuffleSplit`, and other rows.
+
+    Examples
+    --------
+    >>> from dask_dml.model_selection import DistributedShuffleSplit
+    >>> cv = DistributedShuffleSplit(2, test_size=0.3, random_state=0)
+    >>> [(len(train), len(test)) for train, test in cv.split(range(10))]
+    [(7, 3), (7, 3)]
+    """
+
+    _constraints: ClassVar[dict[str, tuple[Constraint, ...]]] = {
+        "n_splits": (COUNT,),
+        "test_size": (Interval(Real, 0.0, 1.0, "neither"), COUNT, NONE),
+        "train_size": (Interval(Real, 0.0, 1.0, "neither"), COUNT, NONE),
+        "random_state": (RANDOM_STATE,),
+    }
+
+    def __init__(
+        self,
+        n_splits: int = 10,
+        *,
+        test_size: float | None = None,
+        train_size: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_splits = n_splits
+        self.test_size = test_size
+        self.train_size = train_size
+        self.random_state = random_state
+
+    def divide(self, n_rows: int, classes: Any = None) -> Folds:  # noqa: ARG002 - as others
+        """Return how the rows are divided, and the parts of each split."""
+        check_parameters(type(self).__name__, self.get_params(), self._constraints)
+        test_size = self.test_size
+        if test_size is None and self.train_size is None:
+            test_size = TEST_SHARE
+        n_train, n_test = split_sizes(n_rows, test_size, self.train_size)
+        seeds = np.random.default_rng(_seed(self.random_state)).integers(2**31, size=self.n_splits)
+        divisions: list[Division] = [Drawn(n_rows, (n_test, n_train), int(seed)) for seed in seeds]
+        return divisions, [Split(number, (1,), (0,)) for number in range(len(seeds))]
 
 
 class DistributedStratifiedKFold(_Splitter):

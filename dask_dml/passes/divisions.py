@@ -85,6 +85,35 @@ class Shuffled:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Parts of rows at random, of given sizes.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows of the table.
+    sizes : tuple of int
+        Rows of every part but the last, which has the rest.
+    seed : int
+        Seed.
+    """
+
+    n_rows: int
+    sizes: tuple[int, ...]
+    seed: int
+
+    @property
+    def n_parts(self) -> int:
+        """Number of parts."""
+        return len(self.sizes) + 1
+
+    def parts(self, start: int, stop: int) -> np.ndarray:
+        """Return the part of each of some consecutive rows of the table."""
+        drawn = permuted(np.arange(start, stop), self.n_rows, self.seed)
+        return np.searchsorted(np.cumsum(self.sizes), drawn, side="right")
+
+
+@dataclass(frozen=True)
 class Cut:
     """Parts between some rows.
 

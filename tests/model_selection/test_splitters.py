@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.model_selection import (
     GridSearchCV,
     KFold,
+    ShuffleSplit,
     StratifiedKFold,
     TimeSeriesSplit,
     cross_val_score,
@@ -103,6 +104,26 @@ def test_shuffled_folds(cv):
     np.testing.assert_array_equal(np.sort(first), np.arange(N))
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [{}, {"test_size": 0.3}, {"train_size": 50}, {"test_size": 10, "train_size": 0.5}],
+    ids=str,
+)
+def test_drawn_rows(sizes):
+    cv = ours.DistributedShuffleSplit(60, random_state=0, **sizes)
+    splits = list(cv.split(X))
+    assert as_sets(splits) == as_sets(clone(cv).split(X))
+    twin = [(len(train), len(test)) for train, test in ShuffleSplit(60, **sizes).split(X)]
+    assert [(len(train), len(test)) for train, test in splits] == twin
+    assert all(not set(train) & set(test) for train, test in splits)
+    # How often a row is held out, over the splits: chi-squared with so many degrees.
+    counts = np.bincount(np.concatenate([test for _, test in splits]), minlength=N)
+    share = len(splits[0][1]) / N
+    assert ((counts - 60 * share) ** 2 / (60 * share * (1.0 - share))).sum() < N + 5 * np.sqrt(
+        2 * N
+    )
+
+
 def chunked(array, sizes):
     return da.from_array(array, chunks=(sizes, *array.shape[1:]))
 
@@ -116,12 +137,17 @@ def chunked(array, sizes):
             DistributedGDRegressor("huber"),
             Y,
         ),
+        (
+            ours.DistributedShuffleSplit(3, test_size=0.2, train_size=0.5, random_state=0),
+            DistributedGDRegressor(),
+            Y,
+        ),
         (TimeSeriesSplit(3), DistributedGDRegressor(), Y),
         (3, DistributedLinearSVC(), LABELS),
         (ours.DistributedStratifiedKFold(4, shuffle=True, random_state=0), DistributedLinearSVC(),
          LABELS),
     ],
-    ids=["shuffled", "repeated", "time-series", "int-classes", "shuffled-classes"],
+    ids=["shuffled", "repeated", "drawn", "time-series", "int-classes", "shuffled-classes"],
 )  # fmt: skip
 def test_the_same_folds_for_every_chunking(cv, model, y):
     expected = cross_val_score(model, X, y, cv=cv)
@@ -168,6 +194,8 @@ def test_labels_stay_where_they_are():
         (ours.DistributedKFold(200), Y, "greater than the number"),
         (ours.DistributedStratifiedKFold(100), LABELS, "number of members in each class"),
         (ours.DistributedStratifiedKFold(3), None, "y is needed"),
+        (ours.DistributedShuffleSplit(3, test_size=0.9, train_size=0.5), Y, "sum of test_size"),
+        (ours.DistributedShuffleSplit(3, test_size=1.5), Y, "test_size"),
     ],
 )
 def test_bad_splitters(cv, y, message):
