@@ -236,6 +236,31 @@ class Plain(*(() if OLD else (callback_support.CallbackSupportMixin,)), Distribu
     fit = callback_support.with_callbacks(DistributedGDRegressor.fit.__wrapped__)
 
 
+class PlainSearch(
+    *(() if OLD else (callback_support.CallbackSupportMixin,)), DistributedGridSearchCV
+):
+    """Likewise."""
+
+    fit = callback_support.with_callbacks(DistributedGridSearchCV.fit.__wrapped__)
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_searches_without_the_module_of_scikit_learn(piped):
+    model = DistributedGDRegressor("huber")
+    model = make_pipeline(StandardScaler(), model) if piped else model
+    key = f"{'distributedgdregressor__' if piped else ''}alpha"
+    seen = Counter()
+    search = PlainSearch(model, {key: [1e-3, 1e-1]}, cv=2).set_callbacks(seen)
+    clone(search).fit(X, Y)
+    names = [event[0] for event in seen.events if isinstance(event, tuple)]
+    assert names.count("round") > 2
+    stages = [name for name in names if name != "round"]
+    # A pipeline is fitted to all rows by itself, which nothing is passed on to.
+    assert stages == (["search", "fit", "refit", "fit"] if piped else ["search", "refit", "fit"])
+    assert seen.events[0] == "setup"
+    assert seen.events[-1] == "teardown"
+
+
 def test_without_the_module_of_scikit_learn():
     seen = Recorder()
     model = Plain("huber").set_callbacks(seen)
