@@ -82,6 +82,11 @@ class Evaluation:
         What is wanted.
     after_round : callable or None, default=None
         Called after each pass that fits have shared.
+
+    Raises
+    ------
+    ValueError
+        If the estimator has a checkpoint, which is one of one fit.
     """
 
     def __init__(
@@ -92,6 +97,12 @@ class Evaluation:
         plan: Plan,
         after_round: Callable[[], None] | None = None,
     ) -> None:
+        if getattr(last_step(estimator), "checkpoint", None) is not None:
+            raise ValueError(
+                "A checkpoint is one of one fit, and the many fits of a search or of "
+                "cross-validation have none: set checkpoint=None, and give one to a fit with the "
+                "parameters that are chosen (refit=False leaves that fit to you)."
+            )
         self.estimator = estimator
         self.after_round = after_round
         self.X, self.y, self.plan = X, y, plan

@@ -1,9 +1,13 @@
-"""Fits of more than the workers' memory, with real limits: run by hand, prints a Markdown table.
+"""What fits take of processes' memory, with real limits: run by hand, prints a Markdown table.
 
     python -m tests.chaos.memory --times 0.25 1.5 4
+    python -m tests.chaos.memory --held 128
 
 X is as many times the memory of two workers as is said.  Every worker's process and this one are
 watched while the fit runs; a worker that oversteps its limit is killed by its nanny.
+
+With ``--held`` one worker without a limit holds X of so many MiB, for every kind of fit: the table
+says how many times X its process takes at most, beyond what it took after a fit of few rows.
 """
 
 from __future__ import annotations
@@ -19,8 +23,9 @@ import numpy as np
 import pandas as pd
 import psutil
 import scipy.sparse as sp
+from sklearn.base import clone
 
-from dask_dml import DistributedGDRegressor
+from dask_dml import DistributedGDRegressor, DistributedLinearSVC, DistributedSGDRegressor
 from tests.chaos.clusters import cluster
 
 N_FEATURES, CHUNK_BYTES = 50, 16 * 2**20
@@ -36,11 +41,13 @@ def sparse(number):
     """Return as many bytes of CSR, one entry of four stored."""
     rng = np.random.default_rng(number)
     n_rows, stored = 8 * N_ROWS // 3, N_FEATURES // 4
-    indices = np.argsort(rng.random((n_rows, N_FEATURES)), axis=1)[:, :stored]
+    # One column of every four; nothing else of the size of the rows is made on the way.
+    width = N_FEATURES // stored
+    indices = rng.integers(0, width, size=(n_rows, stored), dtype=np.int32)
+    indices += width * np.arange(stored, dtype=np.int32)
     values = rng.normal(size=n_rows * stored)
-    starts = np.arange(0, n_rows * stored + 1, stored)
-    rows = (values, np.sort(indices, axis=1).astype(np.int32).ravel(), starts.astype(np.int32))
-    return sp.csr_array(rows, shape=(n_rows, N_FEATURES))
+    starts = np.arange(0, n_rows * stored + 1, stored, dtype=np.int32)
+    return sp.csr_array((values, indices.ravel(), starts), shape=(n_rows, N_FEATURES))
 
 
 def frame(number):
@@ -92,13 +99,47 @@ class Peaks:
         self._thread.join()
 
 
+FITS = {
+    "gd, squared error": DistributedGDRegressor(),
+    "gd, huber, newton": DistributedGDRegressor("huber"),
+    "gd, huber, lbfgs": DistributedGDRegressor("huber", solver="lbfgs"),
+    "gd, quantile": DistributedGDRegressor("quantile"),
+    "sgd": DistributedSGDRegressor(random_state=0),
+    "svc, squared hinge": DistributedLinearSVC(),
+    "svc, hinge": DistributedLinearSVC(loss="hinge"),
+    "svc, hinge, dual": DistributedLinearSVC(loss="hinge", solver="dual", tol=1e-3),
+}
+
+
+def held(mib, containers):
+    """Print what a worker takes for each fit of rows that it holds."""
+    print("| fit | X | times X |\n|---|---|---|", flush=True)
+    for container in containers:
+        for name, model in FITS.items():
+            # A process of its own: memory that an earlier fit has let go of would be used again.
+            with cluster(1, memory_limit=0) as client:
+                pid = client.run(lambda: psutil.Process().pid).popitem()[1]
+                times = 0.0
+                for n_chunks in (2, mib * 2**20 // CHUNK_BYTES):
+                    X, y = made(container, n_chunks)
+                    y = y > 0 if hasattr(model, "C") else y
+                    with Peaks([pid]) as peaks:
+                        clone(model).fit(X, y)
+                    times = (peaks.most[0] - peaks.first[0]) / (n_chunks * CHUNK_BYTES)
+                print(f"| {name} | {container} | {times:.2f} |", flush=True)
+
+
 def main():
     """Run what the command line asks for, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=float, nargs="+", default=[0.25, 1.5, 4.0])
     parser.add_argument("--containers", nargs="+", default=["dense", "csr", "frame"])
     parser.add_argument("--limit", type=int, default=700, help="MiB of a worker")
+    parser.add_argument("--held", type=int, help="MiB of X")
     options = parser.parse_args()
+    if options.held:
+        held(options.held, options.containers)
+        return
     print("| X | times the memory | engine | seconds | peak of a worker | client | lost |")
     print("|---|---|---|---|---|---|---|", flush=True)
     with cluster(2, memory_limit=f"{options.limit}MiB") as client:

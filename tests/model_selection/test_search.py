@@ -29,7 +29,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from dask_dml import DistributedGDRegressor, DistributedLinearSVC, DistributedSGDRegressor
-from dask_dml.model_selection import DistributedGridSearchCV, DistributedRandomizedSearchCV
+from dask_dml.model_selection import (
+    DistributedGridSearchCV,
+    DistributedRandomizedSearchCV,
+    cross_validate,
+)
 from dask_dml.model_selection.batches import run_batch
 from dask_dml.preprocessing import DistributedStandardScaler
 
@@ -359,3 +363,14 @@ def test_a_fit_that_fails_does_not_stop_the_others(monkeypatch):
     with pytest.warns(FitFailedWarning, match="3 fits failed out of a total of 12"):
         search.fit(X, LABELS)
     assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True, False, False]
+
+
+def test_an_estimator_with_a_checkpoint_is_refused(tmp_path):
+    model = DistributedGDRegressor(checkpoint=tmp_path / "fit")
+    pipeline = make_pipeline(StandardScaler(), model)
+    for one in (model, pipeline):
+        with pytest.raises(ValueError, match="checkpoint=None"):
+            cross_validate(one, X, Y)
+    with pytest.raises(ValueError, match="refit=False"):
+        DistributedGridSearchCV(model, {"alpha": ALPHAS}).fit(X, Y)
+    assert not list(tmp_path.iterdir())
