@@ -31,6 +31,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 
 from dask_dml.input.chunks import Rows
 from dask_dml.input.containers import is_sparse
+from dask_dml.input.sparse_format import check_sparse
 from dask_dml.preprocessing import tables
 from dask_dml.preprocessing.digests import Parts
 from dask_dml.preprocessing.tables import Columns, Table, settled, take, width
@@ -282,6 +283,8 @@ def learn(chains: Sequence[Chain], make_pass: Pass) -> Size:
 def observe(chunk: Table | Rows, number: int, tasks: Sequence[Task]) -> Parts:
     """Return the digests of a chunk, which may bring weights along, for several chains."""
     table, weight = (chunk.X, chunk.weight) if isinstance(chunk, Rows) else (chunk, None)
+    if is_sparse(table):
+        check_sparse(table, where=f" in chunk {number}")
     return Parts((Size.of(table), *(task.observe(table, number, weight) for task in tasks)))
 
 

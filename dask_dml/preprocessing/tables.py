@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from dask_dml.input.containers import is_sparse
+from dask_dml.input.sparse_format import check_sparse
 
 Table: TypeAlias = Any  # pandas.DataFrame, numpy.ndarray or scipy.sparse CSR
 Columns: TypeAlias = "int | list[int] | None"  # one (as a vector), some, all
@@ -40,8 +41,15 @@ def settled(table: Table) -> Table:
 
     Dask reads text as a dtype with `pandas.NA`, which can neither be sorted nor compared; what
     pandas itself reads has NaN.  All else is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If a sparse matrix contradicts its shape: scikit-learn would read outside of its memory.
     """
     if not is_frame(table):
+        if is_sparse(table):
+            check_sparse(table)
         return table
     if table.ndim == 1:
         return _settled_series(table) if _has_na(table.dtype) else table

@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 
 from dask_dml import DistributedGDRegressor, DistributedLinearSVC, DistributedSGDRegressor
 from dask_dml.input.sparse_format import check_sparse
-from dask_dml.preprocessing import DistributedStandardScaler
+from dask_dml.preprocessing import (
+    DistributedMaxAbsScaler,
+    DistributedSimpleImputer,
+    DistributedStandardScaler,
+)
 
 N_ROWS, N_FEATURES = 40, 5
 X = np.random.default_rng(0).standard_normal((N_ROWS, N_FEATURES))
@@ -236,6 +240,23 @@ def test_nor_does_a_cluster(process_client, name):
     pids = process_client.run(_pid)
     assert_refused(name, lazy(sparse(), spoilt(far_beyond)), r"malformed.* in chunk 1: ")
     assert process_client.run(_pid) == pids
+
+
+@pytest.mark.parametrize("fault", [beyond, far_beyond, negative, beyond_the_end])
+def test_nor_does_a_transformer_of_scikit_learns_kind(fault):
+    """They hand rows to scikit-learn, which reads outside of its memory."""
+    message = r"X is a malformed sparse CSR matrix"
+    fitted = DistributedMaxAbsScaler().fit(sp.csr_array(X))
+    lazily = lazy(sparse(), spoilt(fault))
+    for estimator in (DistributedMaxAbsScaler(), DistributedSimpleImputer()):
+        with pytest.raises(ValueError, match=message):
+            estimator.fit(spoilt(fault))
+        with pytest.raises(ValueError, match=message + ".* in chunk 1: "):
+            estimator.fit(lazily)
+        assert "n_features_in_" not in vars(estimator)
+    for rows in (spoilt(fault), lazily):
+        with pytest.raises(ValueError, match=message):
+            compute(fitted.transform(rows))
 
 
 def _pid():
