@@ -68,15 +68,15 @@ HESSIAN_WORK = 5e7
 #: Rows with a curvature up to which they are fetched where columns are many, and where conjugate
 #: gradients do not get there.
 MAX_ROWS, MERGED_ROWS = 3000, 6000
-#: Products with the Hessian that one step may cost.
-MAX_PRODUCTS = 100
+#: Products with the Hessian in a step, and share of the squared residual that they may leave.
+MAX_PRODUCTS, FORCING = 100, 0.05
 #: Columns for which the preconditioner is exact, of all problems together.
 DENSE_COLUMNS = 300
 #: Gap after coordinate descent at which the classes are all but separated, and columns of a model
 #: with an L1 penalty that takes as long as many interior points where a step leaves such a gap.
 SEPARATED, LARGE_MODEL = 1.0, 500
-#: Share of the squared residual that conjugate gradients may leave.
-FORCING = 0.05
+#: Gap that, after so many passes, is that of weights over many decades.
+HOPELESS, FEW_PASSES = 1e6, 12
 
 _Asked = MarginQuery | ProductQuery | InteriorQuery
 _Told = MarginEvaluation | Product | WindowRows | InteriorAnswer
@@ -134,7 +134,7 @@ class SvmNewtonStep:
         self.n_rows, self.n_columns = n_rows, len(coef)
         self.problem = problem
         self.tol, self._deadline = tol, deadline
-        self.n_iter, self.stalled = 0, False
+        self.n_iter, self._n_passes, self.stalled = 0, 0, False
         self.optimality = np.inf
         self.current: MarginEvaluation
         # The squared hinge has no kink: its only width is infinite.
@@ -142,17 +142,15 @@ class SvmNewtonStep:
         self._precise = False
         # What the last step was to gain.
         self._expected = np.inf
-        self._best_gap, self._n_worse = np.inf, 0
-        self._damping = 0.0
+        self._best_gap, self._n_worse, self._damping = np.inf, 0, 0.0
         self._looks = looks
         self._metric: np.ndarray | None = None
         # The squared hinge bends alike at all points near the optimum.
         self._lasts = problem.squared and not problem.l1 and len(coef) <= MAX_COLUMNS
         # Whether a Hessian of few rows has failed, and all are taken.
         self._whole = False
-        self._n_failed = 0
+        self._n_failed, self.interior = 0, False
         self._pace = pace_of(problem, tol, deadline)
-        self.interior = False
         self._bent, self._keeps = np.empty((0, 0)), False
         # Whether conjugate gradients have come to their limit.
         self._hard = False
@@ -168,6 +166,7 @@ class SvmNewtonStep:
         """Take the answer to ``query`` and set the next one."""
         if isinstance(answer, MarginEvaluation) and not hasattr(self, "current"):
             self.current = answer
+        self._n_passes += 1
         self.query = self._script.send(answer)
 
     def _run(self, coef: np.ndarray, intercept: float) -> Generator[_Asked, Any, None]:
@@ -242,7 +241,8 @@ class SvmNewtonStep:
         """Return whether the gap falls so slowly that an interior-point method is sooner there."""
         slow = self._pace.is_slow(e.relative_gap)
         large = self.problem.l1 and self.n_columns > LARGE_MODEL
-        return self._n_failed > 0 or slow or (large and e.relative_gap > SEPARATED)
+        most = SEPARATED if large else HOPELESS if self._n_passes > FEW_PASSES else np.inf
+        return self._n_failed > 0 or slow or e.relative_gap > most
 
     def _interior_point(self, e: MarginEvaluation) -> Generator[_Asked, Any, None]:
         self.interior = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,19 @@ SLOW = 4.0
 PROGRESS = 0.05
 #: Turns that are taken at most, unless the caller says otherwise.
 MAX_TURNS = 8
+
+
+@runtime_checkable
+class Entering(Protocol):
+    """A step that may go on by an interior-point method, whose gap falls at the end only.
+
+    Attributes
+    ----------
+    interior : bool
+        Whether it does.
+    """
+
+    interior: bool
 
 
 class Watched:
@@ -91,7 +104,8 @@ class Watched:
         aim = self.tol * (self._bound if self._bound > 0.0 else abs(self._objective))
         self._left.append(float(np.log(max(left, 1e-300)) - np.log(max(aim, 1e-300))))
         enough = len(self._left) >= self.patience and self.n_iter >= MIN_ITER
-        self.slow = enough and self._is_slow()
+        inside = isinstance(self.step, Entering) and self.step.interior
+        self.slow = enough and not inside and self._is_slow()
 
     def _is_slow(self) -> bool:
         n, left = len(self._left), self._left[-1]

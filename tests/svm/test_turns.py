@@ -209,3 +209,15 @@ def test_many_support_vectors_at_the_margin(solver, C, merged):
     assert model.n_rounds_ <= (7 if merged else 70)
     assert any("hands over" in line for line in model.lines) != merged
     assert certify(model, X, y) <= 1e-4
+
+
+def test_weights_over_many_decades():
+    """Newton's steps lead nowhere, and hand over to the interior point before they stall."""
+    rng = np.random.default_rng(0)
+    X = np.hstack([rng.standard_normal((3000, 6)), np.eye(20)[rng.integers(0, 20, 3000)] * 30.0])
+    y = X[:, 0] + rng.standard_normal(3000) > 0.0
+    weight = 10.0 ** rng.uniform(-6, 6, 3000)
+    model = DistributedLinearSVC(loss="hinge", C=1e4, intercept_scaling=100.0, solver="newton")
+    model.fit(X, y, weight)
+    assert model.converged_
+    assert certify(model, X, y, weight) <= 1e-4
