@@ -159,7 +159,8 @@ def load(place: Path) -> Table:
     if (place / "X.npy").exists():
         return np.load(place / "X.npy"), y
     parts = [np.load(place / f"{name}.npy") for name in ("data", "indices", "indptr")]
-    return sp.csr_array(tuple(parts), shape=tuple(np.load(place / "shape.npy"))), y
+    # Not an array: some libraries know matrices only.
+    return sp.csr_matrix(tuple(parts), shape=tuple(np.load(place / "shape.npy"))), y
 
 
 def from_disk(place: Path, n_chunks: int) -> tuple[Any, Any]:
