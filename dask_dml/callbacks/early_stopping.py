@@ -38,42 +38,46 @@ _CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
 
 
 class EarlyStopping:
-    """End a fit when the score on validation rows has stopped to improve.
+    """End a fit when the score on validation rows no longer improves.
 
     Parameters
     ----------
     X, y : array-like, DataFrame or Dask collection
-        Validation rows and their targets, in the form that `predict` and `score` of the estimator
-        take.  In a pipeline they are what the last step would be given.
+        Validation rows and their targets, in a form that `predict` and `score` of the estimator
+        accept.  In a pipeline, they have to be transformed as for the last step.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the validation rows in the score.
     scoring : str, callable or None, default=None
-        A name of `dask_dml.metrics.get_scorer`, ``scoring(estimator, X, y, sample_weight=...)``, or
-        None for the estimator's own `score`.  The greater, the better.
+        The score; greater is better.
+
+        - str: a name of `dask_dml.metrics.get_scorer`.
+        - callable: called as ``scoring(estimator, X, y, sample_weight=...)``.
+        - None: the estimator's own `score`.
+
     n_rounds_no_change : int, default=5
-        The fit ends after so many scores in a row that are no better than the best by more than
-        `tol`.
+        The fit ends after this number of scores in a row without an improvement of the best by
+        more than `tol`.
     tol : float, default=1e-3
-        Least improvement that counts, in units of the score.
+        Smallest improvement that counts, in units of the score.
     every : int, default=1
-        A score is computed after every so many rounds; one of a Dask collection takes one pass
-        over the validation rows.
+        Number of rounds between two scores.  Each score of a Dask collection takes one pass over
+        the validation rows.
 
     Attributes
     ----------
     scores_ : list of (int, float)
-        Passes over the training data, and the score after them, of the fit that began last.
+        For each score of the last fit, the number of passes over the training data and the score.
     stopped_ : bool
-        Whether that fit was ended by this callback.
+        Whether this callback ended the last fit.
 
     See Also
     --------
-    dask_dml.DistributedSGDRegressor : Its ``early_stopping`` holds out rows of the training data.
+    dask_dml.DistributedSGDRegressor : Its `early_stopping` holds out rows of the data.
 
     Notes
     -----
-    A fit that is ended keeps the coefficients of its last round, not those of the best score.  It
-    has ``converged_ = False``, and does not warn.
+    A fit that was ended keeps the coefficients of its last round, not those of the best score.  It
+    has ``converged_ = False``, and gives no warning.
 
     Examples
     --------

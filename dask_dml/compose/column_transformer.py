@@ -32,44 +32,53 @@ from dask_dml.preprocessing.tables import Columns, Table, take
 
 
 class DistributedColumnTransformer(DistributedTransformerMixin, ColumnTransformer):
-    """Apply transformers to groups of columns, all of which learn in passes that they share.
+    """Apply transformers to groups of columns; they learn in passes that they share.
 
-    scikit-learn's `ColumnTransformer`, for Dask collections as well.  The transformers of one level
-    learn in one pass over the chunks.  A level more costs a pass more, with one exception: what
-    follows a `DistributedSimpleImputer` learns in the imputer's pass.
+    scikit-learn's `ColumnTransformer`, for Dask collections as well.  The first steps of all
+    transformers learn in one pass over the chunks, the second steps of pipelines in another one,
+    and so on.  There is one exception: a step after a `DistributedSimpleImputer` learns in the
+    imputer's pass.
 
     Parameters
     ----------
     transformers : list of (name, transformer, columns)
-        What to apply, and to which columns: names, numbers, slices, masks, or a callable such as
-        `sklearn.compose.make_column_selector`.  On Dask collections transformers are those of
-        this package, those of scikit-learn that need no fit, fitted ones in
-        `sklearn.frozen.FrozenEstimator`, pipelines of all these, "drop" and "passthrough".
+        Name and transformer, and the columns that it is applied to: names, numbers, slices, masks,
+        or a callable such as `sklearn.compose.make_column_selector`.  For Dask collections,
+        transformers may be those of this package, those of scikit-learn that need no fit, fitted
+        ones in `sklearn.frozen.FrozenEstimator`, pipelines of all these, ``"drop"`` and
+        ``"passthrough"``.
     remainder : transformer, "drop" or "passthrough", default="drop"
-        What becomes of the other columns.
+        What happens to the other columns.
+
+        - ``"drop"``: they are left out.
+        - ``"passthrough"``: they are passed on unchanged.
+        - A transformer is applied to them.
+
     sparse_threshold : float, default=0.3
-        The output is sparse if any part is and at most this share of all is stored.
+        The output is sparse if any part is sparse and the share of stored values in the whole is
+        below this.
     n_jobs : int, default=None
-        As in scikit-learn, for data in memory.
+        Number of jobs for data in memory, as in scikit-learn.
     transformer_weights : dict of str to float, default=None
-        Factors of the outputs.
+        Factors by which the outputs of the transformers are multiplied.
     verbose : bool, default=False
         Whether to print times, for data in memory.
     verbose_feature_names_out : bool, str or callable, default=True
-        Whether, and how, names of outputs begin with those of the transformers.
+        Whether names of outputs begin with the name of their transformer.  A str is a format, and a
+        callable makes the name, as in scikit-learn.
     **parameters
-        What else the installed version of scikit-learn knows.
+        Further parameters of the installed version of scikit-learn's `ColumnTransformer`.
 
     Attributes
     ----------
     transformers_ : list of (name, transformer, columns)
         The fitted transformers.
     named_transformers_ : Bunch
-        The same by name.
+        The fitted transformers, by their names.
     sparse_output_ : bool
         Whether the output is sparse.
     output_indices_ : dict of str to slice
-        Which outputs come from which transformer.
+        The outputs of each transformer.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -77,8 +86,8 @@ class DistributedColumnTransformer(DistributedTransformerMixin, ColumnTransforme
 
     See Also
     --------
-    make_distributed_column_transformer : Names the transformers by itself.
-    sklearn.compose.ColumnTransformer : Refuses Dask frames.
+    make_distributed_column_transformer : Names the transformers automatically.
+    sklearn.compose.ColumnTransformer : Does not accept Dask DataFrames.
 
     Examples
     --------
@@ -110,21 +119,21 @@ class DistributedColumnTransformer(DistributedTransformerMixin, ColumnTransforme
                 (n_samples, n_features)
             Rows.
         y : object
-            Handed to the transformers for data in memory; Dask collections are learnt from alone.
+            Passed on to the transformers for data in memory.  Not used for Dask collections.
         **params : dict
-            As in scikit-learn; for Dask collections ``sample_weight`` where metadata routing is
-            enabled, for the transformers that request it.
+            As in scikit-learn.  For Dask collections, only ``sample_weight``: if metadata routing
+            is enabled, it is passed on to the transformers that request it.
 
         Returns
         -------
         self : DistributedColumnTransformer
-            The fitted transformer; left as it was if an error is raised.
+            The fitted transformer; unchanged if an error is raised.
 
         Raises
         ------
         ValueError, TypeError
-            What scikit-learn raises; and TypeError where a transformer would have to see all rows
-            of a Dask collection at once (the message names the remedy).
+            The errors of scikit-learn.  Also TypeError if a transformer would have to see all rows
+            of a Dask collection at once; the message names the remedy.
         """
         if not is_dask(X):
             ColumnTransformer.fit(self, tables.settled(X), y, **params)
@@ -414,15 +423,15 @@ def make_distributed_column_transformer(*transformers: Any, **parameters: Any) -
     Parameters
     ----------
     *transformers : tuples of (transformer, columns)
-        What to apply, and to which columns.
+        Each transformer and the columns that it is applied to.
     **parameters
-        `remainder`, `sparse_threshold`, `n_jobs`, `verbose` and `verbose_feature_names_out`, as of
+        `remainder`, `sparse_threshold`, `n_jobs`, `verbose` and `verbose_feature_names_out` of
         `DistributedColumnTransformer`.
 
     Returns
     -------
     transformer : DistributedColumnTransformer
-        Not fitted.
+        The column transformer, not fitted.
 
     Examples
     --------

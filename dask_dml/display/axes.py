@@ -11,7 +11,7 @@ def axes(ax: Any, name: str) -> Any:
     Parameters
     ----------
     ax : matplotlib Axes or None
-        None makes a figure.
+        Axes to draw on.  None makes a new figure.
     name : str
         Who asks, for the error.
 

@@ -19,7 +19,7 @@ class CoefficientDisplay:
     Parameters
     ----------
     table : pandas.DataFrame of shape (n_features, n_outputs)
-        As of `dask_dml.inspection.coefficients`.
+        The table that `dask_dml.inspection.coefficients` returns.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class CoefficientDisplay:
         Parameters
         ----------
         estimator : estimator
-            Fitted.
+            A fitted linear model, or a pipeline that ends in one.
         n_largest, ax, **bar_kwargs
             As for `plot`.
 
@@ -71,11 +71,11 @@ class CoefficientDisplay:
         Parameters
         ----------
         n_largest : int, default=20
-            So many coefficients are drawn.
+            Number of coefficients to draw, the largest ones first.
         ax : matplotlib Axes, default=None
-            None makes a figure.
+            Axes to draw on.  None makes a new figure.
         **bar_kwargs
-            Handed to `matplotlib.axes.Axes.barh`.
+            Passed on to `matplotlib.axes.Axes.barh`.
 
         Returns
         -------

@@ -27,7 +27,7 @@ class ConvergenceDisplay:
     Parameters
     ----------
     histories : mapping of str to mapping
-        For each fit its name and its ``history_``: lists ``"n_rounds"``, ``"seconds"``,
+        The name of each fit and its ``history_``: lists ``"n_rounds"``, ``"seconds"``,
         ``"objective"`` and ``"relative_gap"``.
 
     Attributes
@@ -70,11 +70,11 @@ class ConvergenceDisplay:
         Parameters
         ----------
         estimator : estimator, or mapping of str to estimator
-            Fitted; several with their names.
+            A fitted estimator, or several with their names.
         x, y, ax, **line_kwargs
             As for `plot`.
         plot : bool, default=True
-            Whether to draw right away.
+            Whether to draw at once.
 
         Returns
         -------
@@ -86,7 +86,7 @@ class ConvergenceDisplay:
         NotFittedError
             If an estimator has not been fitted.
         ValueError
-            If an estimator keeps no history of rounds, as those that are fitted in one pass.
+            If an estimator has no history of rounds, because it was fitted in one pass.
         """
         models = estimator if isinstance(estimator, Mapping) else {_name(estimator): estimator}
         for name, model in models.items():
@@ -104,15 +104,23 @@ class ConvergenceDisplay:
         Parameters
         ----------
         x : {"passes", "seconds"}, default="passes"
-            What a fit costs.
+            What is on the horizontal axis.
+
+            - ``"passes"``: the number of passes over the data.
+            - ``"seconds"``: the time since the fit began.
+
         y : {"gap", "objective", "excess"}, default="gap"
-            ``"gap"``: the relative duality gap, where there is one.  ``"objective"``: the value
-            that is minimised.  ``"excess"``: its distance to the smallest value of all fits,
-            relative to that.
+            What is on the vertical axis.
+
+            - ``"gap"``: the relative duality gap, where there is one.
+            - ``"objective"``: the value that is minimised.
+            - ``"excess"``: the distance of the objective from the smallest one of all fits,
+              relative to that.
+
         ax : matplotlib Axes, default=None
-            None makes a figure.
+            Axes to draw on.  None makes a new figure.
         **line_kwargs
-            Handed to `matplotlib.axes.Axes.plot`.
+            Passed on to `matplotlib.axes.Axes.plot`.
 
         Returns
         -------

@@ -12,7 +12,7 @@ from dask_dml.display.axes import axes
 class PathDisplay:
     """Coefficients along a path of penalties, and how many of them are not zero.
 
-    Make one by `from_data` or `from_path`.
+    Make one by `from_estimator`, or from the results of `regularization_path`.
 
     Parameters
     ----------
@@ -89,9 +89,9 @@ class PathDisplay:
         Parameters
         ----------
         estimator : DistributedGDRegressorCV
-            Fitted.
+            A fitted search, with one output.
         X, y, sample_weight : array-like or Dask collection
-            The data, which is read once more; one output.
+            The data of the fit.  They are read once more.
         n_labels, ax, **line_kwargs
             As for `plot`.
 
@@ -129,11 +129,11 @@ class PathDisplay:
         Parameters
         ----------
         n_labels : int, default=8
-            So many of the largest coefficients are named.
+            Number of coefficients to name, the largest ones first.
         ax : matplotlib Axes, default=None
-            None makes a figure.
+            Axes to draw on.  None makes a new figure.
         **line_kwargs
-            Handed to `matplotlib.axes.Axes.plot`.
+            Passed on to `matplotlib.axes.Axes.plot`.
 
         Returns
         -------

@@ -16,20 +16,23 @@ CELLS = 60
 
 
 class PredictionsDisplay:
-    """Residuals or true values against predictions, as a picture of counts.
+    """Residuals or true values against predictions, drawn as counts in a grid.
 
-    A picture of points would need all rows in one process.  Here every chunk counts its rows in the
-    cells of a grid, and sends the counts: two passes over the predictions, one of them for the
-    range.  Make one by `from_estimator` or `from_predictions`.
+    A picture of points would need all rows in one process.  Instead, every chunk counts its rows in
+    the cells of a grid, and only the counts are collected.  This takes two passes over the
+    predictions, one of them to find the range.  Make one by `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
     counts : ndarray of shape (n_cells, n_cells)
-        Weight of the rows in each cell; the first axis is that of the predictions.
+        Weight of the rows in each cell.  The first axis is that of the predictions.
     x_edges, y_edges : ndarray of shape (n_cells + 1,)
-        Borders of the cells.
+        Edges of the cells.
     kind : {"residual_vs_predicted", "actual_vs_predicted"}
-        What is on the second axis.
+        What is drawn against the predictions.
+
+        - ``"residual_vs_predicted"``: the residuals.
+        - ``"actual_vs_predicted"``: the true values.
 
     Attributes
     ----------
@@ -40,7 +43,7 @@ class PredictionsDisplay:
     mesh_ : matplotlib QuadMesh
         The counts.
     line_ : matplotlib Line2D
-        Where residuals are zero.
+        The line where residuals are zero.
 
     See Also
     --------
@@ -69,7 +72,7 @@ class PredictionsDisplay:
         Parameters
         ----------
         estimator : estimator
-            Fitted, of one output.
+            A fitted regressor with one output.
         X : array-like, DataFrame or Dask collection of shape (n_samples, n_features)
             Rows to predict.
         y : array-like or Dask collection of shape (n_samples,)
@@ -107,13 +110,17 @@ class PredictionsDisplay:
         sample_weight : array-like or Dask collection of shape (n_samples,), default=None
             Weights of the rows.
         kind : {"residual_vs_predicted", "actual_vs_predicted"}, default="residual_vs_predicted"
-            What is on the second axis.
+            What is drawn against the predictions.
+
+            - ``"residual_vs_predicted"``: the residuals.
+            - ``"actual_vs_predicted"``: the true values.
+
         n_cells : int, default=60
-            Cells along each axis.
+            Number of cells along each axis.
         ax, **mesh_kwargs
             As for `plot`.
         plot : bool, default=True
-            Whether to draw right away.
+            Whether to draw at once.
 
         Returns
         -------
@@ -123,7 +130,7 @@ class PredictionsDisplay:
         Raises
         ------
         ValueError
-            If there are no rows, or values that are not finite.
+            If there are no rows, or some values are not finite.
         """
         one_of("kind", kind, ("residual_vs_predicted", "actual_vs_predicted"))
         residual = kind == "residual_vs_predicted"
@@ -141,9 +148,9 @@ class PredictionsDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None makes a figure.
+            Axes to draw on.  None makes a new figure.
         **mesh_kwargs
-            Handed to `matplotlib.axes.Axes.pcolormesh`.
+            Passed on to `matplotlib.axes.Axes.pcolormesh`.
 
         Returns
         -------

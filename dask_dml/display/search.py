@@ -12,7 +12,7 @@ from dask_dml.display.axes import axes
 
 
 class CVCurveDisplay:
-    """Score of a cross-validated search against one parameter, with the spread of the folds.
+    """Scores of a cross-validated search against one parameter, with the spread of the folds.
 
     Make one by `from_estimator`.
 
@@ -21,15 +21,15 @@ class CVCurveDisplay:
     values : ndarray of shape (n_values,)
         Values of the parameter.
     scores : mapping of str to ndarray of shape (n_values, n_folds)
-        Scores on the rows held out: one curve for each value of a second parameter.
+        Scores on the test rows: one curve for each value of a second parameter.
     parameter : str
         Name of the parameter.
     score_name : str
-        What is on the other axis.
+        Name of the score.
     greater_is_better : bool, default=True
         Whether high scores are good.
     chosen : float or None, default=None
-        The value that the search has chosen.
+        The value that the search chose, which is marked.
 
     Attributes
     ----------
@@ -40,8 +40,8 @@ class CVCurveDisplay:
     lines_ : list of matplotlib Line2D
         One for each curve.
     best_ : tuple of (str, float, float, float)
-        Name of the curve with the best mean score, the value there, the score, and its standard
-        error over the folds.
+        Name of the curve with the best mean score, the value of the parameter there, the score,
+        and its standard error over the folds.
 
     Examples
     --------
@@ -85,14 +85,14 @@ class CVCurveDisplay:
         Parameters
         ----------
         estimator : DistributedGDRegressorCV, GridSearchCV, RandomizedSearchCV or the like
-            Fitted.  One or two parameters with several values each: the first that is numeric is
-            on the axis, the other one names the curves.
+            A fitted search over one or two parameters.  The first numeric one is on the axis, and
+            the other one names the curves.
         metric : str, default="score"
-            Name of the metric, where the search has several.
+            Name of the metric, if the search has several.
         ax, **line_kwargs
             As for `plot`.
         plot : bool, default=True
-            Whether to draw right away.
+            Whether to draw at once.
 
         Returns
         -------
@@ -104,7 +104,7 @@ class CVCurveDisplay:
         NotFittedError
             If the search has not been fitted.
         ValueError
-            If it has another number of parameters, none of them numeric, or no such metric.
+            If the search has another number of parameters, no numeric one, or no such metric.
         """
         check_is_fitted(estimator)
         display = _of_penalties(cls, estimator) if hasattr(estimator, "mse_path_") else None
@@ -115,16 +115,16 @@ class CVCurveDisplay:
     def plot(self, *, ax: Any = None, **line_kwargs: Any) -> Self:
         """Draw the picture.
 
-        Bands are one standard deviation of the folds to both sides.  Vertical lines are at the best
-        mean score and at the value that was chosen; the horizontal one is one standard error from
-        the best.
+        Bands show one standard deviation of the folds on both sides.  Vertical lines are at the
+        best mean score and at the chosen value.  The horizontal line is one standard error from
+        the best mean score.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None makes a figure.
+            Axes to draw on.  None makes a new figure.
         **line_kwargs
-            Handed to `matplotlib.axes.Axes.plot`.
+            Passed on to `matplotlib.axes.Axes.plot`.
 
         Returns
         -------

@@ -152,7 +152,7 @@ class LinearRegressorMixin(MultiOutputMixin, RegressorMixin):
         -------
         y : ndarray, dask array or dask Series/DataFrame of shape (n_samples,) or \
                 (n_samples, n_outputs)
-            ``X @ coef_.T + intercept_``, float32 where X is and float64 otherwise.  Lazy for a
+            ``X @ coef_.T + intercept_``, float32 if X is, otherwise float64.  Lazy for a
             Dask collection, chunked or partitioned like X.
 
         Raises
@@ -181,7 +181,7 @@ class LinearRegressorMixin(MultiOutputMixin, RegressorMixin):
         Returns
         -------
         score : float
-            R^2, averaged over the outputs; of a Dask collection from one pass.
+            R^2, averaged over the outputs.  A Dask collection is read once.
 
         Raises
         ------

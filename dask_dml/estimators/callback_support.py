@@ -128,12 +128,12 @@ class CallbackSupportMixin:
     """`sklearn.callback.CallbackSupportMixin` where scikit-learn has none."""
 
     def set_callbacks(self, *callbacks: Any) -> Self:
-        """Set the callbacks of all fits to come.
+        """Set the callbacks of all later fits.
 
         Parameters
         ----------
         *callbacks : callback instances
-            None removes those that there are.
+            They replace those that were set before.  A call without any removes them.
 
         Returns
         -------
@@ -143,7 +143,7 @@ class CallbackSupportMixin:
         Raises
         ------
         TypeError
-            If something is no instance of a callback.
+            If an argument is not an instance of a callback.
         """
         for callback in callbacks:
             if isinstance(callback, type) or not all(hasattr(callback, name) for name in HOOKS):

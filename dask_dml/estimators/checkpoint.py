@@ -22,17 +22,18 @@ _HASHED = ("X", "y", "sample_weight")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a fit writes down how far it has come, and how often.
+    """Where a fit saves its progress, and how often.
 
     Parameters
     ----------
     url : str or os.PathLike
-        A folder of its own: a path, or a URL that fsspec can open, such as
-        ``"s3://bucket/fit"``.  It is made where it is missing.
+        A folder for this fit alone: a path, or a URL that fsspec can open, such as
+        ``"s3://bucket/fit"``.  It is created if it does not exist.
     seconds : float, default=60.0
-        Time between two writes.
+        Seconds between two saves.
     rounds : int or None, default=None
-        Rounds of the cluster between two writes; whichever comes first.
+        Number of rounds of the cluster between two saves.  Progress is saved after `seconds` or
+        `rounds`, whichever comes first.  None counts seconds only.
 
     Examples
     --------

@@ -25,13 +25,12 @@ class LinearClassifierMixin(ClassifierMixin):
     classes_: np.ndarray
 
     def sparsify(self) -> Self:
-        """Convert `coef_` to a SciPy CSR matrix, which an L1 penalty makes small.
+        """Convert `coef_` to a SciPy CSR matrix, which saves memory after an L1 penalty.
 
         Returns
         -------
         self : estimator
-            Fitted, with the same predictions.  Call `densify` before what reads `coef_` as an
-            array.
+            Fitted, with the same predictions.  Call `densify` before using `coef_` as an array.
 
         Raises
         ------
@@ -65,7 +64,7 @@ class LinearClassifierMixin(ClassifierMixin):
         return coef, np.atleast_1d(self.intercept_)
 
     def decision_function(self, X: Any) -> Any:
-        """Return how far on which side of the separating hyperplanes rows lie.
+        """Return the signed scores of rows: their side of each separating hyperplane, and how far.
 
         Parameters
         ----------
@@ -131,7 +130,7 @@ class LinearClassifierMixin(ClassifierMixin):
         )
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of rows whose class is predicted right.
+        """Return the share of rows whose class is predicted correctly.
 
         Parameters
         ----------
@@ -139,14 +138,14 @@ class LinearClassifierMixin(ClassifierMixin):
                 (n_samples, n_features)
             Rows.
         y : array-like or Dask collection of shape (n_samples,)
-            True classes; one that was not there at the fit is never right.
+            True classes.  A class that the fit did not see always counts as wrong.
         sample_weight : array-like or Dask collection of shape (n_samples,), default=None
             Sample weights.
 
         Returns
         -------
         score : float
-            Accuracy; of a Dask collection from one pass.
+            Accuracy.  A Dask collection is read once.
 
         Raises
         ------

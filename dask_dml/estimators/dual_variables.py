@@ -50,20 +50,21 @@ class DualVariablesMixin:
         Returns
         -------
         duals : ndarray or dask array of shape (n_samples,) or (n_samples, n_classes)
-            ``y_i alpha_i``, so that ``duals.T @ X`` is `coef_` up to the duality gap (with an L2
-            penalty).  They are feasible, and their dual objective is the lower bound behind
-            `duality_gap_`.  A dask array for a Dask collection, lazy after ``solver="newton"``.
+            ``y_i alpha_i``.  With an L2 penalty, ``duals.T @ X`` is `coef_` up to the duality gap.
+            They are feasible, and their dual objective is the lower bound behind `duality_gap_`.
+            For a Dask collection, a dask array, which is lazy after ``solver="newton"``.
+
             The dual variables of ``solver="dual"``, and of fits by ``"newton"`` that ended with an
-            interior-point method, went with the workers' data: they are found again by another
-            fit; for the squared hinge by ``"dual"`` one by ``"newton"`` from `coef_` to a
-            hundredth of the gap stands in.
+            interior-point method, are not kept.  Another fit finds them again.  For the squared
+            hinge after ``"dual"``, that is a fit by ``"newton"`` from `coef_` to a hundredth of the
+            gap.
 
         Raises
         ------
         NotFittedError
             If the estimator has not been fitted.
         ValueError
-            If the input is invalid, or y has a class that was not there at the fit.
+            If the input is invalid, or y has a class that the fit did not see.
         """
         check_is_fitted(self)
         if self._duals is None and self._solves_again:

@@ -45,7 +45,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a fit would do; printed as text, and as a table in notebooks.
+    """What a fit would do.  It prints as text, and as a table in notebooks.
 
     Attributes
     ----------
@@ -54,29 +54,30 @@ class Explanation:
     n_rows, n_features : float
         Shape of X; NaN where Dask does not know it.
     n_chunks : int
-        Chunks of rows.
+        Number of chunks of rows.
     nbytes : float
-        Bytes that X takes as the fit holds it; NaN where that is not known.
+        Bytes that X takes in the fit; NaN if that is not known.
     dtype : str
-        Of the numbers in X.
+        Data type of the numbers in X.
     engine : {"memory", "cluster", "streaming"}
-        Where the rows would be.
+        Where the rows would be; see ``engine_`` of the estimator.
     room : float
-        Bytes that X may take there; infinite without a limit.
+        Bytes that X may take there; infinite if there is no limit.
     workers, threads : int
-        Workers (none in this process), and threads of all of them.
+        Number of workers (0 in this process), and number of threads of all of them.
     solver : str
         The solver that the fit begins with.
     why : str
-        Why this one.
+        The reason for this solver.
     passes : tuple of (int, int)
-        Between how many passes over the data such fits usually take.
+        Smallest and largest number of passes over the data that such fits usually take.
     seconds : tuple of (float, float)
-        How long these take, to about a factor of three; NaN where the size is not known.
+        Seconds that these passes take, to about a factor of three.  NaN if the size of X is not
+        known.
     ignored : dict of str to str
-        Parameters that are not at their defaults and are not read, and why.
+        Parameters that were set but will have no effect, with the reason.
     advice : list of str
-        What could be done better.
+        Suggestions for a faster or safer fit.
     """
 
     estimator: str
@@ -134,18 +135,18 @@ class ExplainedMixin(CallbackSupportMixin):
     n_jobs: int | None
 
     def explain(self, X: Any, y: Any, sample_weight: Any = None) -> Explanation:
-        """Tell what `fit` would do with some data, without doing it.
+        """Say what `fit` would do with some data, without fitting.
 
         Parameters
         ----------
         X, y, sample_weight : array-like or Dask collection
-            As for `fit`.  Of a Dask collection whose size is not known, a few chunks are looked
-            at; classes of a lazy y that are not numbers are looked for in one pass over y.
+            As for `fit`.  If the size of a Dask collection is not known, it is estimated from a few
+            chunks.  If the classes in a lazy y are not numbers, they are found by one pass over y.
 
         Returns
         -------
         explanation : Explanation
-            Engine, placement, solver and why, passes and seconds to expect, memory, advice.
+            Engine, placement, solver and reason, expected passes and seconds, memory, advice.
 
         Raises
         ------

@@ -23,13 +23,14 @@ def to_sklearn(estimator: Any) -> Any:
     Parameters
     ----------
     estimator : estimator
-        Fitted: one of this package, or a pipeline, a column transformer or another of
-        scikit-learn's composites that hold such.  Of a search, hand over ``best_estimator_``.
+        Fitted: an estimator of this package, or one of scikit-learn's composites that holds such
+        estimators, like a pipeline or a column transformer.  For a search, pass its
+        ``best_estimator_``.
 
     Returns
     -------
     model : estimator
-        A copy, which makes the same predictions and needs nothing of this package.
+        A copy that makes the same predictions and does not need this package.
 
     Raises
     ------

@@ -44,7 +44,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     Despite its name this estimator does not descend by default.  Gradient descent takes hundreds of
     passes over the data.  ``solver="auto"`` reaches the same optimum in far fewer: in one pass that
     collects second moments for squared error, and by Newton's method for the other losses.
-    ``solver="gd"`` is distributed gradient descent to the letter.
+    ``solver="gd"`` runs plain distributed gradient descent.
 
     Minimises over coefficients :math:`w` and an unpenalised intercept :math:`b`
 
@@ -66,20 +66,27 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         Loss of a residual ``r = y - f``.
 
         - ``"squared_error"``: ``r**2 / 2``.
-        - ``"huber"``: the same up to `epsilon`, linear beyond.
+        - ``"huber"``: ``r**2 / 2`` where ``|r|`` is at most `epsilon`, and linear beyond.
         - ``"epsilon_insensitive"``: ``max(|r| - epsilon, 0)``.
-        - ``"squared_epsilon_insensitive"``: the square of that.
+        - ``"squared_epsilon_insensitive"``: the square of ``"epsilon_insensitive"``.
         - ``"quantile"``: ``max(quantile * r, (quantile - 1) * r)``.
 
     penalty : {"l2", "l1", "elasticnet"} or None, default="l2"
-        Penalty of the coefficients; never of the intercept.
+        Penalty of the coefficients.  The intercept is never penalised.
+
+        - ``"l2"``: half the sum of their squares.
+        - ``"l1"``: the sum of their absolute values, which makes many of them zero.
+        - ``"elasticnet"``: a mixture of the two, see `l1_ratio`.
+        - None: no penalty.
+
     alpha : float, default=1e-4
-        Strength of the penalty.  `Ridge(alpha=A)` of scikit-learn is ``alpha=A / S``; `Lasso` and
-        `ElasticNet` have the same ``alpha``.
+        Strength of the penalty.  `Ridge(alpha=A)` of scikit-learn corresponds to ``alpha=A / S``.
+        `Lasso` and `ElasticNet` use the same ``alpha``.
     l1_ratio : float, default=0.15
         Share of the L1 norm where ``penalty="elasticnet"``.
     epsilon : float, default=0.1
-        Where Huber's loss turns linear, or half the width of the insensitive tube; in units of y.
+        Residual at which Huber's loss becomes linear, or half the width of the insensitive tube.
+        In units of y.
     quantile : float, default=0.5
         The quantile of the target that ``loss="quantile"`` predicts, between 0 and 1 (exclusive).
     fit_intercept : bool, default=True
@@ -87,62 +94,68 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     max_iter : int, default=1000
         Largest number of iterations.
     tol : float, default=1e-6
-        The fit stops when the duality gap, relative to the optimum's lower bound, is no larger;
-        without a penalty there is no gap, and the scaled gradient relative to its start counts.
+        The fit stops when the duality gap, relative to a lower bound of the optimum, is at most
+        `tol`.  Without a penalty there is no gap.  Then the fit stops when the norm of the scaled
+        gradient, relative to that at the start, is at most `tol`.
     solver : {"auto", "statistics", "newton", "lbfgs", "accelerated", "gd"}, default="auto"
         How the optimum is found.
 
-        - ``"auto"``: the first of the others that fits: statistics or newton up to 2000 columns,
-          else lbfgs or accelerated.  Hands over to another where that makes no more progress.
-        - ``"statistics"``: squared error, from second moments gathered in one pass.
-        - ``"newton"``: a Hessian in every pass; every loss and penalty.
-        - ``"lbfgs"``: gradients only, for many columns; smooth penalties.
-        - ``"accelerated"``: likewise; every penalty.
+        - ``"auto"``: chooses one of the others: statistics or newton up to 2000 columns, lbfgs or
+          accelerated beyond.  If that makes no more progress, another one takes over.
+        - ``"statistics"``: for squared error; one pass gathers second moments.
+        - ``"newton"``: for every loss and penalty; every pass gathers a Hessian.
+        - ``"lbfgs"``: for many columns and smooth penalties; every pass gathers a gradient.
+        - ``"accelerated"``: for many columns and every penalty; every pass gathers a gradient.
         - ``"gd"``: plain gradient descent, see `learning_rate`.
 
     learning_rate : {"auto", "backtracking", "constant", "invscaling", "adaptive"}, default="auto"
         Step length of ``solver="gd"`` in iteration t.
 
         - ``"auto"``: the inverse of the gradient's Lipschitz constant, taken from the data.
-        - ``"backtracking"``: found by trial.
-        - ``"constant"``: `eta0`.
+        - ``"backtracking"``: found by a backtracking line search.
+        - ``"constant"``: always `eta0`.
         - ``"invscaling"``: ``eta0 / t**power_t``.
-        - ``"adaptive"``: `eta0`, divided by five whenever the objective no longer falls by `tol`.
+        - ``"adaptive"``: `eta0` at first, divided by five whenever the objective falls by less than
+          `tol`.
 
     eta0 : float, default=0.01
-        First step length of the last three schedules.
+        Step length of ``"constant"``, and the first one of ``"invscaling"`` and ``"adaptive"``.
     power_t : float, default=0.25
         Exponent of ``learning_rate="invscaling"``.
     momentum : float, default=0.0
-        Share of the last move that ``solver="gd"`` adds to the next one, in [0, 1).
+        Share of the last step that ``solver="gd"`` adds to the next one, in [0, 1).
     aggregation : {"weighted", "uniform"}, default="weighted"
-        How nodes are combined.
+        How the results of the nodes are combined.
 
-        - ``"weighted"``: by the weight of their rows, so that the result does not depend on how the
-          rows are spread.
-        - ``"uniform"``: each counts the same.  ``solver="gd"`` steps along the plain sum of the
-          nodes' mean gradients, whose safe step is that many times shorter.
+        - ``"weighted"``: each node counts by the weight of its rows.  The result does not depend on
+          how the rows are spread over the nodes.
+        - ``"uniform"``: each node counts the same.  ``solver="gd"`` steps along the plain sum of
+          the nodes' mean gradients.  With k nodes the longest safe step is k times shorter.
 
     n_shards : int, "blocks" or None, default=None
-        Number of nodes; ``"blocks"`` makes each non-empty chunk one.  None makes one per thread of
-        this process, and one to four per worker thread of a cluster, each of at least 32 MiB, so
-        that workers that join later can be given some; with ``aggregation="uniform"``, one.
+        Number of nodes.
+
+        - ``"blocks"``: every non-empty chunk is a node.
+        - None: one node per thread of this process, or one to four per worker thread of a cluster.
+          These hold at least 32 MiB each, and workers that join later can take some of them over.
+          With ``aggregation="uniform"`` there is always one per thread.
+
     warm_start : bool, default=False
         Whether to start from the coefficients of the last fit.
     random_state : int, RandomState instance or None, default=None
         Seeds the start of the power iteration that finds the step length of
         ``learning_rate="auto"`` where there are more than 2000 columns.
     verbose : int, default=0
-        Whether to print a line per round.
+        Whether to print a line per round.  0 prints nothing.
     n_jobs : int or None, default=None
-        Threads for data in memory; None means all cores, and one inside a Dask task.
+        Number of threads for data in memory.  None means all cores, or one inside a Dask task.
     max_time : float or None, default=None
-        Seconds after which no further iteration begins.
+        Seconds after which no further iteration begins.  None sets no limit.
     checkpoint : str, os.PathLike, Checkpoint or None, default=None
-        A folder, or a URL that fsspec can open, in which `fit` writes down how far it has come,
-        every minute.  Should the process end, the same call in another process goes on from
-        there.  The folder is deleted when the fit is done; it is kept where `max_time` has ended
-        it.  A `Checkpoint` says how often to write.  See :doc:`/guide/reliability`.
+        A folder, or a URL that fsspec can open, in which `fit` saves its progress every minute.
+        If the process ends, the same call in another process resumes from there.  The folder is
+        deleted when the fit is complete, and kept if `max_time` ended it.  A `Checkpoint` sets
+        how often progress is saved.  None saves nothing.  See :doc:`/guide/reliability`.
 
     Attributes
     ----------
@@ -151,25 +164,29 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
     intercept_ : float or ndarray of shape (n_outputs,)
         Intercept; 0.0 if none was fitted.  An array where y has two dimensions.
     n_iter_ : int
-        Iterations; the largest number among the outputs.
+        Number of iterations; the largest among the outputs.
     n_rounds_ : int
-        Passes over the data.
+        Number of passes over the data.
     engine_ : {"memory", "cluster", "streaming"}
-        Where the rows were: in this process, on the workers of a cluster, or, as they fitted into
-        neither, read anew in every pass.
+        Where the rows were.
+
+        - ``"memory"``: in this process.
+        - ``"cluster"``: on the workers of a cluster.
+        - ``"streaming"``: in neither, because they did not fit; every pass read them again.
+
     n_recoveries_ : int
-        Losses of workers that the fit survived.
+        Number of losses of workers that the fit recovered from.
     loss_curve_ : list of float
         Objective at the start and after every iteration, summed over the outputs.
     converged_ : bool
-        Whether `tol` was met, or nothing but rounding was left to gain.
+        Whether `tol` was met, or no progress beyond rounding was possible.
     duality_gap_ : float
         Relative duality gap reached, the largest among the outputs; infinite where there is none.
     solver_ : str
-        The solver that was used; of several, the one that the coefficients are from.
+        The solver that was used.  If there were several, the one that found the coefficients.
     history_ : dict of str to list
-        After every round the passes (``"n_rounds"``), ``"seconds"``, ``"objective"`` and
-        ``"relative_gap"``; see `dask_dml.display.ConvergenceDisplay`.
+        Four lists with an entry for every round: ``"n_rounds"`` (passes so far), ``"seconds"``,
+        ``"objective"`` and ``"relative_gap"``; see `dask_dml.display.ConvergenceDisplay`.
     fit_seconds_ : float
         Seconds that the fit took.
     n_features_in_ : int
@@ -184,9 +201,9 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
 
     Notes
     -----
-    Reduction order is fixed by the shards, so the same shards give the same bits.  Sources of the
-    methods: second moments merged after Chan, Golub and LeVeque (1983); TSQR after Demmel et al.
-    (2012) where the moments lose too many digits; proximal Newton after Lee, Sun and Saunders
+    The shards determine the order of all sums, so the same shards give the same bits.  Sources of
+    the methods: second moments merged after Chan, Golub and LeVeque (1983); TSQR after Demmel et
+    al. (2012) where the moments lose too many digits; proximal Newton after Lee, Sun and Saunders
     (2014); L-BFGS after Liu and Nocedal (1989); FISTA (Beck and Teboulle, 2009) with adaptive
     restart (O'Donoghue and Candes, 2015); smoothing of kinks after Madsen and Nielsen (1993);
     the interior-point method after Mehrotra (1992); quantile regression after Koenker and
@@ -308,12 +325,12 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
             Targets; need not be chunked like X.
         sample_weight : array-like, float or Dask collection of shape (n_samples,), default=None
-            Non-negative weights of the rows; None weighs each row one.
+            Non-negative weights of the rows; None gives each row a weight of one.
 
         Returns
         -------
         self : DistributedGDRegressor
-            The fitted estimator; left as it was if an error is raised.
+            The fitted estimator; unchanged if an error is raised.
 
         Raises
         ------
@@ -475,12 +492,13 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         -------
         model : LinearRegression, Ridge, Lasso, ElasticNet, QuantileRegressor, SGDRegressor or \
                 MultiOutputRegressor
-            For squared error the one whose ``fit`` on the same rows and weights would solve the
-            same problem, ``Ridge(alpha=alpha * S)`` for instance (with ``aggregation="uniform"``:
-            for rows that weigh the same).  For other losses an `SGDRegressor` with the same loss,
-            penalty and `epsilon`, whose objective is this one's, too, where rows weigh the same;
-            of several outputs a `MultiOutputRegressor` of them.  For quantiles a
+            For squared error, the regressor whose ``fit`` would solve the same problem on the same
+            rows and weights: ``Ridge(alpha=alpha * S)``, for instance.  (With
+            ``aggregation="uniform"`` that holds for rows of equal weight.)  For quantiles, a
             `QuantileRegressor`, which solves the same problem if the penalty is ``"l1"`` or None.
+            For other losses, an `SGDRegressor` with the same loss, penalty and `epsilon`, which has
+            the same objective for rows of equal weight.  For several outputs, a
+            `MultiOutputRegressor` of these.
 
         Raises
         ------

@@ -66,14 +66,20 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         Loss of a residual ``r = y - f``.
 
         - ``"squared_error"``: ``r**2 / 2``.
-        - ``"huber"``: the same up to `epsilon`, linear beyond.
+        - ``"huber"``: ``r**2 / 2`` where ``|r|`` is at most `epsilon`, and linear beyond.
         - ``"epsilon_insensitive"``: ``max(|r| - epsilon, 0)``.
-        - ``"squared_epsilon_insensitive"``: the square of that.
+        - ``"squared_epsilon_insensitive"``: the square of ``"epsilon_insensitive"``.
 
     penalty : {"l2", "l1", "elasticnet"} or None, default="l2"
-        Penalty of the coefficients; never of the intercept.
+        Penalty of the coefficients.  The intercept is never penalised.
+
+        - ``"l2"``: half the sum of their squares.
+        - ``"l1"``: the sum of their absolute values, which makes many of them zero.
+        - ``"elasticnet"``: a mixture of the two, see `l1_ratio`.
+        - None: no penalty.
+
     alpha : float, default=1e-4
-        Strength of the penalty; ``learning_rate="optimal"`` takes its step lengths from it.
+        Strength of the penalty.  ``learning_rate="optimal"`` derives its step lengths from it.
     l1_ratio : float or None, default=0.15
         Share of the L1 norm where ``penalty="elasticnet"``; may be None with other penalties.
     fit_intercept : bool, default=True
@@ -81,88 +87,94 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     max_iter : int, default=1000
         Largest number of passes over all rows: those that take steps, those that compute the
         global gradient for variance reduction, and the first one of ``learning_rate="auto"``,
-        which looks at the columns.  Steps are taken in one pass at least.  With fewer than three
-        passes (four for other losses than squared error, and with `warm_start`) there is no
-        variance reduction.
+        which looks at the columns.  At least one pass takes steps.  With fewer than three passes
+        (four for losses other than squared error, and with `warm_start`) there is no variance
+        reduction.
     tol : float or None, default=1e-3
-        With variance reduction, the relative duality gap at which the fit stops; without a penalty
-        there is no gap, and the objective has to stand still.  A fit whose gap will not be met
-        stops with a warning.  Otherwise the fit stops when `n_iter_no_change` passes in a row have
-        not improved the mean loss on the way (or the score, with `early_stopping`) by `tol`.  None
-        makes `max_iter` passes.
+        With variance reduction, the relative duality gap at which the fit stops.  Without a penalty
+        there is no gap, and the fit stops when the objective no longer changes.  A fit that cannot
+        reach the gap stops with a warning.  Without variance reduction, the fit stops when
+        `n_iter_no_change` passes in a row have not improved the running mean loss (or the score,
+        with `early_stopping`) by `tol`.  With None, the fit makes `max_iter` passes.
     shuffle : bool, default=True
         Whether a node visits its rows in random order.
     verbose : int, default=0
-        Whether to print a line per exchange.
+        Whether to print a line per exchange.  0 prints nothing.
     epsilon : float, default=0.1
-        Where Huber's loss turns linear, or half the width of the insensitive tube; in units of y.
+        Residual at which Huber's loss becomes linear, or half the width of the insensitive tube.
+        In units of y.
     random_state : int, RandomState instance or None, default=None
-        Seed.  What a node does depends on the seed, its number and the number of the exchange
-        only, so that the same shards give the same bits even if a worker is lost on the way.
+        Seed.  What a node does depends only on the seed, its own number and the number of the
+        exchange.  The same shards therefore give the same bits, even if a worker is lost.
     learning_rate : {"auto", "constant", "optimal", "invscaling", "adaptive"}, default="auto"
         Step length; ``t`` counts a node's steps.
 
-        - ``"auto"``: taken from the data, one for each column, so that neither scale nor offset of
-          the columns matters.  Each step is limited to what its rows allow: it cannot diverge.
-        - ``"constant"``: `eta0`.
+        - ``"auto"``: taken from the data, one for each column, so that neither the scale nor the
+          offset of a column matters.  Each step is limited by its own rows, and cannot diverge.
+        - ``"constant"``: always `eta0`.
         - ``"optimal"``: ``1 / (alpha (t0 + t))``.
         - ``"invscaling"``: ``eta0 / t**power_t``.
-        - ``"adaptive"``: `eta0`, divided by five whenever `tol` would have stopped the fit.
+        - ``"adaptive"``: `eta0` at first, divided by five whenever `tol` would have ended the fit.
 
     eta0 : float, default=0.01
-        First step length of the schedules.
+        Step length of ``"constant"``, and the first one of ``"invscaling"`` and ``"adaptive"``.
     power_t : float, default=0.25
-        Exponent of ``learning_rate="invscaling"``; steps become longer if it is negative.
+        Exponent of ``learning_rate="invscaling"``.  If it is negative, steps become longer.
     early_stopping : bool, default=False
         Whether to hold out rows and stop when the score on them no longer improves.
     validation_fraction : float, default=0.1
         Share of every node's rows that is held out, drawn at random; nothing is copied.
     n_iter_no_change : int, default=5
-        Passes without improvement before the fit stops; with variance reduction, a quarter of
-        those that progress is judged by.
+        Number of passes without improvement before the fit stops.  With variance reduction, a fit
+        is judged by its progress over four times as many.
     warm_start : bool, default=False
         Whether to start from the coefficients of the last fit.
     average : bool or int, default=False
-        Whether ``coef_`` is the average of all iterates; a number begins after that many rows.
+        Whether ``coef_`` is the average of all iterates.  An int starts the average after that
+        many rows.
     local_steps : int or None, default=None
-        Steps that a node takes between exchanges, each of rows drawn with replacement; None
-        visits all rows of the node once, in random order.  ``local_steps=1, batch_size=1`` with
-        a schedule is the textbook's algorithm: every node draws a row, the gradients are
-        exchanged, and all take the same step.
+        Number of steps that a node takes between exchanges, on rows drawn with replacement.  With
+        None, a node visits all of its rows once, in the order that `shuffle` says.
+        ``local_steps=1, batch_size=1`` with a schedule is the textbook algorithm: every node draws
+        a row, the gradients are exchanged, and all nodes take the same step.
     batch_size : int, default=1
-        Rows of a step.
+        Number of rows in a step.
     aggregation : {"weighted", "uniform"}, default="weighted"
         How the nodes' models are combined.
 
-        - ``"weighted"``: by the weight of their rows.
-        - ``"uniform"``: each counts the same.  With a number of `local_steps` and a schedule, the
-          nodes' changes are summed up, not averaged; their safe step is that many times shorter.
+        - ``"weighted"``: each node counts by the weight of its rows.
+        - ``"uniform"``: each node counts the same.  With a number of `local_steps` and a schedule,
+          the nodes' changes are added up, not averaged.  With k nodes the longest safe step is then
+          k times shorter.
 
     variance_reduction : {"auto", "svrg"} or None, default="auto"
         Whether steps are corrected by the gradient of all rows.
 
-        - ``"svrg"``: they are.  The gradient takes a pass of its own after each exchange.  A line
-          search follows along the averaged direction and, with few columns, along the one that a
-          sample of all nodes' rows prefers.  The objective falls at a linear rate, however the rows
-          are spread over the nodes.
-        - None: models are averaged and nothing else.  They keep a distance from the optimum, which
-          may be large where the nodes' rows differ.
-        - ``"auto"``: ``"svrg"`` with ``learning_rate="auto"`` and a whole visit between exchanges,
-          otherwise None.
+        - ``"svrg"``: steps are corrected.  The gradient takes a pass of its own after each
+          exchange.  A line search follows along the averaged direction.  With few columns it also
+          searches along a direction found from a sample of all nodes' rows.  The objective
+          converges at a linear rate, however the rows are spread over the nodes.
+        - None: the nodes' models are only averaged.  The result keeps a distance from the optimum,
+          which may be large if the rows of the nodes differ.
+        - ``"auto"``: ``"svrg"`` if ``learning_rate="auto"`` and ``local_steps=None``, otherwise
+          None.
 
     n_shards : int, "blocks" or None, default=None
-        Number of nodes; ``"blocks"`` makes each non-empty chunk one, None makes one per worker
-        thread (or thread of this process).
+        Number of nodes.
+
+        - ``"blocks"``: every non-empty chunk is a node.
+        - None: one node per worker thread of the cluster, or per thread of this process.
+
     n_jobs : int or None, default=None
-        Threads for data in memory; None means all cores, and one inside a Dask task.
+        Number of threads for data in memory.  None means all cores, or one inside a Dask task.
     max_time : float or None, default=None
-        Seconds after which no further pass begins, and nodes end the one that they are in, with
-        what they have come to.
+        Seconds after which no further pass begins.  A pass under way is cut short, and counts as
+        far as it has come.  None sets no limit.
     checkpoint : str, os.PathLike, Checkpoint or None, default=None
-        A folder, or a URL that fsspec can open, in which `fit` writes down how far it has come,
-        every minute.  Should the process end, the same call in another process goes on from
-        there.  The folder is deleted when the fit is done; it is kept where `max_time` has ended
-        it.  A `Checkpoint` says how often to write.  See :doc:`/guide/reliability`.
+        A folder, or a URL that fsspec can open, in which `fit` saves its progress every minute.
+        If the process ends, the same call in another process resumes from there.  The folder is
+        deleted when the fit is complete, and kept if `max_time` ended it.  A `Checkpoint` sets
+        how often progress is saved.  None saves nothing.  See :doc:`/guide/reliability`.
 
     Attributes
     ----------
@@ -171,19 +183,23 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     intercept_ : float or ndarray of shape (n_outputs,)
         Intercept; 0.0 if none was fitted.  An array where y has two dimensions.
     n_iter_ : int
-        Passes over all rows.
+        Number of passes over all rows.
     n_rounds_ : int
-        Rounds of the cluster, one call per worker each.
+        Number of rounds of the cluster.  A round is one call per worker.
     engine_ : {"memory", "cluster", "streaming"}
-        Where the rows were: in this process, on the workers of a cluster, or, as they fitted into
-        neither, read anew in every pass.
+        Where the rows were.
+
+        - ``"memory"``: in this process.
+        - ``"cluster"``: on the workers of a cluster.
+        - ``"streaming"``: in neither, because they did not fit; every pass read them again.
+
     n_recoveries_ : int
-        Losses of workers that the fit survived.
+        Number of losses of workers that the fit recovered from.
     t_ : float
         One more than the number of rows that steps have visited.
     loss_curve_ : list of float
-        Objective at the start and after every exchange (with variance reduction), or the mean
-        loss on the way with the penalty after every pass; summed over the outputs.  After
+        With variance reduction, the objective at the start and after every exchange.  Otherwise,
+        after every pass, the running mean loss plus the penalty.  Summed over the outputs.  After
         `partial_fit` with the default parameters, the objective of all rows seen.
     validation_scores_ : list of float
         R^2 on the held-out rows; empty without `early_stopping`.
@@ -193,8 +209,8 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         Relative duality gap of the last model, the largest among the outputs; infinite where it
         is not known.
     history_ : dict of str to list
-        After every round the passes (``"n_rounds"``), ``"seconds"``, ``"objective"`` and
-        ``"relative_gap"``; see `dask_dml.display.ConvergenceDisplay`.
+        Four lists with an entry for every round: ``"n_rounds"`` (passes so far), ``"seconds"``,
+        ``"objective"`` and ``"relative_gap"``; see `dask_dml.display.ConvergenceDisplay`.
     fit_seconds_ : float
         Seconds that the fit took.
     n_features_in_ : int
@@ -346,16 +362,16 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
             Targets; need not be chunked like X.
         sample_weight : array-like, float or Dask collection of shape (n_samples,), default=None
-            Non-negative weights of the rows; None weighs each row one.
+            Non-negative weights of the rows; None gives each row a weight of one.
         coef_init : array-like of shape (n_features,) or (n_outputs, n_features), default=None
-            Where to start; None means at zero, or where the last fit ended with `warm_start`.
+            Where to start.  None means at zero, or with `warm_start` where the last fit ended.
         intercept_init : array-like of shape (1,) or (n_outputs,), or float, default=None
-            Where the intercept starts; likewise.
+            Where the intercept starts.  None means the same as for `coef_init`.
 
         Returns
         -------
         self : DistributedSGDRegressor
-            The fitted estimator; left as it was if an error is raised.
+            The fitted estimator; unchanged if an error is raised.
 
         Raises
         ------
@@ -424,13 +440,15 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> DistributedSGDRegressor:
         """Learn from more rows, from where the last call (or fit) ended.
 
-        With the default parameters and up to 511 columns (fewer for several outputs and another
-        loss than squared error) second moments of all rows seen are kept, about as many numbers
-        as columns squared: the model is the best one for all of them with squared error, and
-        comes closer to it with every call with other losses, whatever order the rows come in.
-        Otherwise a call is one pass of steps.  With ``learning_rate="auto"`` these become shorter
-        with the number of rows, and the model is an average over the calls.  There is no stopping
-        rule.
+        With the default parameters and up to 511 columns, the second moments of all rows seen are
+        kept: about as many numbers as columns squared.  (The limit is lower for several outputs
+        with a loss other than squared error.)  With squared error the model is then the optimum for
+        all rows seen.  With other losses it comes closer to the optimum with every call.  The order
+        of the rows does not matter.
+
+        Otherwise a call is one pass of steps.  With ``learning_rate="auto"`` the steps become
+        shorter as rows accumulate, and the model is an average over the calls.  There is no
+        stopping rule.
 
         Parameters
         ----------
@@ -445,7 +463,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         Returns
         -------
         self : DistributedSGDRegressor
-            The estimator; left as it was if an error is raised.
+            The estimator; unchanged if an error is raised.
 
         Raises
         ------
@@ -458,8 +476,8 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         Warns
         -----
         UserWarning
-            If the rows of several calls in a row are unlike those before: the stream drifts, or
-            comes in an order that steps forget.
+            If the rows of several successive calls are unlike those before.  Then the stream
+            drifts, or its rows are sorted.
         """
         self._check()
         if self.early_stopping:
@@ -648,9 +666,9 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
         Returns
         -------
         model : SGDRegressor or MultiOutputRegressor
-            With the same parameters, as far as it has them: ``learning_rate="auto"``, which it has
-            not, becomes its default ``"invscaling"``.  Several outputs make a
-            `MultiOutputRegressor` of an `SGDRegressor` each.
+            With the same parameters, where it has them.  ``learning_rate="auto"``, which it does
+            not have, becomes its default ``"invscaling"``.  For several outputs, a
+            `MultiOutputRegressor` with one `SGDRegressor` for each.
 
         Raises
         ------

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEstimator):
-    """Linear support vector machine whose fit ends with a certificate.
+    """Linear support vector machine, fitted to a proven distance from the optimum.
 
     Minimises, for two classes with labels :math:`y_i = \\pm 1`, over :math:`w` and :math:`b`
 
@@ -58,74 +58,82 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
 
     with :math:`k = 1` for the hinge and 2 for the squared hinge, :math:`s_i` the sample weight
     times the class weight, and :math:`B` the `intercept_scaling`: the objective of
-    `sklearn.svm.LinearSVC`.  With more classes there is a problem of one class against the rest for
-    each, and they share every pass over the data.  The fit ends when the duality gap shows that the
-    objective is within `tol` of the optimum.
+    `sklearn.svm.LinearSVC`.  With more classes there is one problem for each class against the
+    rest, and all of them share every pass over the data.  The fit ends when the duality gap shows
+    that the objective is within `tol` of the optimum.
 
     Parameters
     ----------
     penalty : {"l2", "l1"}, default="l2"
-        Penalty of the coefficients; ``"l1"``, the sum of their absolute values, makes many of
-        them zero and needs the squared hinge.
+        Penalty of the coefficients.
+
+        - ``"l2"``: half the sum of their squares.
+        - ``"l1"``: the sum of their absolute values, which makes many of them zero.  Needs
+          ``loss="squared_hinge"``.
+
     loss : {"squared_hinge", "hinge"}, default="squared_hinge"
         Loss of a row on the wrong side of its margin.
 
+        - ``"squared_hinge"``: the square of its distance from the margin.
         - ``"hinge"``: its distance from the margin.
-        - ``"squared_hinge"``: the square of that.
 
     dual : "auto" or bool, default="auto"
-        Accepted because `LinearSVC` has it, where it chooses between optimisation problems with the
-        same solution.  It changes nothing here; see `solver`.
+        Has no effect, and is accepted because `LinearSVC` has it.  There it chooses between two
+        optimisation problems with the same solution.  Here `solver` chooses the method.
     tol : float, default=1e-4
         The fit stops when the objective is proven to be within this distance of the optimum,
         relative to a lower bound of the optimum.
     C : float, default=1.0
-        Weight of the loss; the smaller, the stronger the penalty.
+        Weight of the loss.  The smaller it is, the stronger the penalty.
     multi_class : {"ovr"}, default="ovr"
-        One class against the rest; `LinearSVC`'s ``"crammer_singer"`` is refused.
+        ``"ovr"``: one class against the rest.  `LinearSVC`'s ``"crammer_singer"`` is an error.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     intercept_scaling : float or None, default=1.0
-        The intercept is `intercept_scaling` times the coefficient of a column of that value, and
-        penalised with it; None leaves it free.
+        The intercept is the coefficient of a constant column of this value, times the value.  That
+        coefficient is penalised like the others.  None leaves the intercept free of the penalty.
     class_weight : mapping of class to float, "balanced" or None, default=None
-        What C is multiplied by for each class; ``"balanced"`` is inversely proportional to the
-        classes' weights in the whole data.
+        What C is multiplied by for each class.  ``"balanced"`` takes the inverse of the total
+        weight of each class, up to a factor.  None multiplies by one.
     verbose : int, default=0
-        Whether to print a line per round.
+        Whether to print a line per round.  0 prints nothing.
     random_state : int, RandomState instance or None, default=None
-        Seeds the subsample that a fit of much data starts from, and the order in which
-        ``solver="dual"`` visits rows.  None is a fixed seed.
+        Seed of the subsample that a fit of much data starts from, and of the order in which
+        ``solver="dual"`` visits rows.  None stands for a fixed seed.
     max_iter : int, default=1000
         Largest number of iterations.
     solver : {"auto", "newton", "dual"}, default="auto"
         How the optimum is found.
 
-        - ``"newton"``: gradients and Hessians are gathered (or, where columns are many, their
-          products with vectors).
-        - ``"dual"``: every node finds the support vectors among its own rows, and their effect on
-          the coefficients is exchanged.
+        - ``"newton"``: every pass gathers a gradient and a Hessian, or, with many columns, products
+          of the Hessian with vectors.
+        - ``"dual"``: every node finds the support vectors among its own rows.  The nodes exchange
+          their effect on the coefficients.
         - ``"auto"``: newton for an L1 penalty, and for the squared hinge except on few rows of many
-          columns.  For the hinge it begins with dual where X has at most 200,000 entries, at most
+          columns.  For the hinge it begins with dual if X has at most 200,000 entries, at most
           10 rows for each column, or more than 2000 columns.  Otherwise (and with a free intercept,
-          except on few rows of many columns) it begins with newton.  Where one gets on slowly, it
-          hands over to the other.
+          except on few rows of many columns) it begins with newton.  If one is slow, the other
+          takes over.
 
     n_shards : int, "blocks" or None, default=None
-        Number of nodes; ``"blocks"`` makes each non-empty chunk one.  None makes one per thread of
-        this process, and one to four per worker thread of a cluster, each of at least 32 MiB, so
-        that workers that join later can be given some; with ``solver="dual"``, one.
+        Number of nodes.
+
+        - ``"blocks"``: every non-empty chunk is a node.
+        - None: one node per thread of this process, or one to four per worker thread of a cluster.
+          These hold at least 32 MiB each, and workers that join later can take some of them over.
+          With ``solver="dual"`` there is always one per thread.
+
     warm_start : bool, default=False
         Whether to start from the coefficients of the last fit.
     n_jobs : int or None, default=None
-        Threads for data in memory; None means all cores, and one inside a Dask task.
+        Number of threads for data in memory.  None means all cores, or one inside a Dask task.
     max_time : float or None, default=None
-        Seconds after which no further iteration begins.
+        Seconds after which no further iteration begins.  None sets no limit.
     checkpoint : str, os.PathLike, Checkpoint or None, default=None
-        A folder, or a URL that fsspec can open, in which `fit` writes down how far it has come,
-        every minute.  Should the process end, the same call in another process goes on from
-        there.  The folder is deleted when the fit is done; it is kept where `max_time` has ended
-        it.  A `Checkpoint` says how often to write.  See :doc:`/guide/reliability`.
+        A folder, or a URL that fsspec can open, in which `fit` saves its progress every minute.
+        If the process ends, the same call in another process resumes from there.  The folder is
+        deleted when the fit is complete, and kept if `max_time` ended it.  A `Checkpoint` sets
+        how often progress is saved.  None saves nothing.  See :doc:`/guide/reliability`.
 
     Attributes
     ----------
@@ -134,32 +142,36 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
     intercept_ : ndarray of shape (1,) or (n_classes,)
         Intercepts.
     classes_ : ndarray of shape (n_classes,)
-        The classes, in order.
+        The classes, sorted.
     n_iter_ : int
-        Iterations; the largest number among the problems.
+        Number of iterations; the largest among the problems.
     n_rounds_ : int
-        Passes over the data.
+        Number of passes over the data.
     engine_ : {"memory", "cluster", "streaming"}
-        Where the rows were: in this process, on the workers of a cluster, or, as they fitted into
-        neither, read anew in every pass.
+        Where the rows were.
+
+        - ``"memory"``: in this process.
+        - ``"cluster"``: on the workers of a cluster.
+        - ``"streaming"``: in neither, because they did not fit; every pass read them again.
+
     n_recoveries_ : int
-        Losses of workers that the fit survived.
+        Number of losses of workers that the fit recovered from.
     objective_ : float
         Objective reached, summed over the problems.
     duality_gap_ : float
-        Relative duality gap reached, the largest among the problems: no coefficients have an
+        Relative duality gap reached, the largest among the problems.  No coefficients have an
         objective that is smaller by more than this share of the optimum.
     n_support_ : ndarray of shape (n_classes,)
-        Rows of each class that are support vectors of some problem.
+        Number of rows of each class that are support vectors of some problem.
     loss_curve_ : list of float
         Objective at the start and after every iteration, summed over the problems.
     converged_ : bool
         Whether `tol` was met.
     solver_ : str
-        The solver that was used; the last one, where they took turns.
+        The solver that was used.  If there were several, the last one.
     history_ : dict of str to list
-        After every round the passes (``"n_rounds"``), ``"seconds"``, ``"objective"`` and
-        ``"relative_gap"``; see `dask_dml.display.ConvergenceDisplay`.
+        Four lists with an entry for every round: ``"n_rounds"`` (passes so far), ``"seconds"``,
+        ``"objective"`` and ``"relative_gap"``; see `dask_dml.display.ConvergenceDisplay`.
     fit_seconds_ : float
         Seconds that the fit took.
     n_features_in_ : int
@@ -173,11 +185,11 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
 
     Notes
     -----
-    As in `LinearSVC`, the weight of a class counts where that class is set apart from the rest,
-    and not in the rest.  Sources of the methods: modified finite Newton after Keerthi and DeCoste
-    (2005), with a rounded hinge after Chapelle (2007); dual coordinate descent after Hsieh,
-    Chang, Lin, Keerthi and Sundararajan (2008), distributed after Lee and Roth (2015) with an
-    exact line search.
+    As in `LinearSVC`, the weight of a class applies to the problem of that class against the rest,
+    and not where its rows are among the rest.  Sources of the methods: modified finite Newton after
+    Keerthi and DeCoste (2005), with a rounded hinge after Chapelle (2007); dual coordinate descent
+    after Hsieh, Chang, Lin, Keerthi and Sundararajan (2008), distributed after Lee and Roth (2015)
+    with an exact line search.
 
     Examples
     --------
@@ -275,15 +287,16 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
             Training data.  A Dask collection is placed on the workers of the current client and
             visited there; without a client it is computed into this process if it fits.
         y : array-like or Dask collection of shape (n_samples,)
-            Classes: numbers, booleans, strings or categories.  Need not be chunked like X.
-            Classes of a Dask collection that are not numbers cost a pass over y of its own.
+            Classes: numbers, booleans, strings or categories.  Need not be chunked like X.  If the
+            classes of a Dask collection are not numbers, finding them takes one more pass over y.
         sample_weight : array-like, float or Dask collection of shape (n_samples,), default=None
-            Non-negative weights of the rows, which C is multiplied by; None weighs each row one.
+            Non-negative weights of the rows, by which C is multiplied.  None gives each row a
+            weight of one.
 
         Returns
         -------
         self : DistributedLinearSVC
-            The fitted estimator; left as it was if an error is raised.
+            The fitted estimator; unchanged if an error is raised.
 
         Raises
         ------
@@ -485,8 +498,8 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
         Returns
         -------
         model : LinearSVC
-            Predicts what this estimator predicts.  With ``intercept_scaling=None`` its own
-            ``fit`` would penalise the intercept, which this one leaves free.
+            Makes the same predictions.  With ``intercept_scaling=None`` its own ``fit`` would
+            penalise the intercept, which this estimator leaves free.
 
         Raises
         ------

@@ -18,15 +18,15 @@ def coefficients(model: Any) -> pd.DataFrame:
     Parameters
     ----------
     model : estimator
-        Fitted, with ``coef_``; or a pipeline that ends in one, whose names of features are then
-        those that the last step gets.
+        A fitted estimator with ``coef_``, or a pipeline that ends in one.  For a pipeline, the
+        names are those of the features that the last step receives.
 
     Returns
     -------
     table : pandas.DataFrame of shape (n_features, n_outputs)
-        The index holds the names ("x0", "x1", ... where there are none).  The only column is
-        "coefficient", or there is one for each class or output.  Rows are ordered by their largest
-        absolute value.
+        The index holds the names, or "x0", "x1", ... if there are none.  The column is
+        "coefficient"; with several classes or outputs there is one for each.  Rows are sorted by
+        their largest absolute value.
 
     Raises
     ------

@@ -26,32 +26,32 @@ def permutation_importance(
     sample_weight: Any = None,
     subsample: int = 10_000,
 ) -> Bunch:
-    """Return how much the score falls when a feature is replaced by its values of other rows.
+    """Return how much the score falls if a feature is replaced by its values in other rows.
 
-    As `sklearn.inspection.permutation_importance`, for Dask collections as well.  There, instead of
-    a permutation of all rows, which would move them between workers, each row gets the value of a
-    row drawn at random from a sample of all chunks.
+    `sklearn.inspection.permutation_importance`, for Dask collections as well.  A permutation of all
+    rows would move them between workers.  Instead, each row of a Dask collection gets the value of
+    a random row from a sample of all chunks.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted; may be a pipeline.
+        A fitted estimator, or a fitted pipeline.
     X : array-like, DataFrame, dask array or dask DataFrame of shape (n_samples, n_features)
-        Rows, as the estimator takes them.  Persist what fits in memory: it is read
-        ``1 + n_features * n_repeats`` times.
+        Rows, as the estimator accepts them.  They are read ``1 + n_features * n_repeats`` times,
+        so persist them if they fit in memory.
     y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
         Targets.
     scoring : str, callable or None, default=None
-        As in scikit-learn, such as those of `dask_dml.metrics.get_scorer`; None stands for the
+        As in scikit-learn, or a scorer of `dask_dml.metrics.get_scorer`.  None stands for the
         estimator's own ``score``.
     n_repeats : int, default=5
-        How often each feature is replaced.
+        Number of times that each feature is replaced.
     random_state : int, RandomState instance or None, default=None
-        Draws the values.
+        Seed of the draws.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows in the score.
     subsample : int, default=10_000
-        Number of rows whose values are drawn from.
+        Number of rows in the sample that values are drawn from.
 
     Returns
     -------

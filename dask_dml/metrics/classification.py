@@ -108,21 +108,21 @@ def accuracy_score(
     normalize: bool = True,
     sample_weight: Any = None,
 ) -> Any:
-    """Return the share of rows whose label is predicted, as `sklearn.metrics.accuracy_score`.
+    """Return the share of rows predicted correctly, as `sklearn.metrics.accuracy_score`.
 
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
-        True labels and predicted ones.  Any of the two may be lazy.
+        True labels and predicted ones.  Either may be lazy.
     normalize : bool, default=True
-        Whether to return a share, not a number of rows.
+        Whether to return the share of the rows.  If False, their number.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
 
     Returns
     -------
     score : float
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Examples
     --------
@@ -146,16 +146,16 @@ def balanced_accuracy_score(
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
-        True labels and predicted ones.  Any of the two may be lazy.
+        True labels and predicted ones.  Either may be lazy.
     adjusted : bool, default=False
-        Whether chance counts as 0.
+        Whether to rescale the score, so that random predictions score 0 and perfect ones 1.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
 
     Returns
     -------
     score : float
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Examples
     --------
@@ -181,23 +181,29 @@ def confusion_matrix(
     normalize: Any = None,
     sample_weight: Any = None,
 ) -> Any:
-    """Return how often each class is predicted as each, as `sklearn.metrics.confusion_matrix`.
+    """Return how often each class is predicted as which, as `sklearn.metrics.confusion_matrix`.
 
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
-        True labels and predicted ones.  Any of the two may be lazy.
+        True labels and predicted ones.  Either may be lazy.
     labels : array-like of shape (n_classes,), default=None
-        The classes and their order; None stands for those that occur, sorted.
+        The classes in the order of the matrix.  None takes those that occur, sorted.
     normalize : {"true", "pred", "all"}, default=None
-        What the counts are divided by the sums of: rows, columns or everything.
+        What the counts are divided by.
+
+        - ``"true"``: the sum of their row, the weight of the true class.
+        - ``"pred"``: the sum of their column, the weight of the predicted class.
+        - ``"all"``: the sum of all counts.
+        - None: nothing.
+
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
 
     Returns
     -------
     matrix : ndarray of shape (n_classes, n_classes)
-        Entry ``[i, j]`` counts rows of class i that are predicted as class j.
+        Entry ``[i, j]`` counts the rows of class i that are predicted as class j.
 
     Examples
     --------
@@ -227,27 +233,35 @@ def precision_score(
     sample_weight: Any = None,
     zero_division: Any = "warn",
 ) -> Any:
-    """Return the share of right predictions of a class, as `sklearn.metrics.precision_score`.
+    """Return the share of correct predictions of a class, as `sklearn.metrics.precision_score`.
 
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
-        True labels and predicted ones.  Any of the two may be lazy.
+        True labels and predicted ones.  Either may be lazy.
     labels : array-like, default=None
-        The classes to average over.
+        The classes to average over.  None takes all that occur.
     pos_label : int, float, bool or str, default=1
-        The class that ``average="binary"`` looks at.
+        The class that ``average="binary"`` scores.
     average : {"binary", "micro", "macro", "samples", "weighted"} or None, default="binary"
-        How classes are averaged.
+        How the scores of the classes are averaged.
+
+        - ``"binary"``: only the score of `pos_label`.
+        - ``"micro"``: one score of the counts of all classes.
+        - ``"macro"``: the mean over the classes.
+        - ``"weighted"``: the mean, weighted by the true rows of each class.
+        - ``"samples"``: the mean over the rows, for rows with several labels.
+        - None: one score for each class.
+
     zero_division : {"warn", 0.0, 1.0, np.nan}, default="warn"
-        What stands for a division by zero.
+        The value of a score with a zero divisor.  ``"warn"`` takes 0 with a warning.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
 
     Returns
     -------
     score : float or ndarray of shape (n_classes,)
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Examples
     --------
@@ -283,22 +297,30 @@ def recall_score(
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
-        True labels and predicted ones.  Any of the two may be lazy.
+        True labels and predicted ones.  Either may be lazy.
     labels : array-like, default=None
-        The classes to average over.
+        The classes to average over.  None takes all that occur.
     pos_label : int, float, bool or str, default=1
-        The class that ``average="binary"`` looks at.
+        The class that ``average="binary"`` scores.
     average : {"binary", "micro", "macro", "samples", "weighted"} or None, default="binary"
-        How classes are averaged.
+        How the scores of the classes are averaged.
+
+        - ``"binary"``: only the score of `pos_label`.
+        - ``"micro"``: one score of the counts of all classes.
+        - ``"macro"``: the mean over the classes.
+        - ``"weighted"``: the mean, weighted by the true rows of each class.
+        - ``"samples"``: the mean over the rows, for rows with several labels.
+        - None: one score for each class.
+
     zero_division : {"warn", 0.0, 1.0, np.nan}, default="warn"
-        What stands for a division by zero.
+        The value of a score with a zero divisor.  ``"warn"`` takes 0 with a warning.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
 
     Returns
     -------
     score : float or ndarray of shape (n_classes,)
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Examples
     --------
@@ -334,22 +356,30 @@ def f1_score(
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
-        True labels and predicted ones.  Any of the two may be lazy.
+        True labels and predicted ones.  Either may be lazy.
     labels : array-like, default=None
-        The classes to average over.
+        The classes to average over.  None takes all that occur.
     pos_label : int, float, bool or str, default=1
-        The class that ``average="binary"`` looks at.
+        The class that ``average="binary"`` scores.
     average : {"binary", "micro", "macro", "samples", "weighted"} or None, default="binary"
-        How classes are averaged.
+        How the scores of the classes are averaged.
+
+        - ``"binary"``: only the score of `pos_label`.
+        - ``"micro"``: one score of the counts of all classes.
+        - ``"macro"``: the mean over the classes.
+        - ``"weighted"``: the mean, weighted by the true rows of each class.
+        - ``"samples"``: the mean over the rows, for rows with several labels.
+        - None: one score for each class.
+
     zero_division : {"warn", 0.0, 1.0, np.nan}, default="warn"
-        What stands for a division by zero.
+        The value of a score with a zero divisor.  ``"warn"`` takes 0 with a warning.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
 
     Returns
     -------
     score : float or ndarray of shape (n_classes,)
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Examples
     --------
@@ -387,28 +417,40 @@ def roc_auc_score(
     y_true : array-like or Dask collection of shape (n_samples,) or (n_samples, n_labels)
         True labels.
     y_score : array-like or Dask collection of shape (n_samples,) or (n_samples, n_classes)
-        Scores, such as those of ``decision_function``; of more than two classes, probabilities that
-        add up to 1.  Any of the two may be lazy.
+        Scores, such as those of ``decision_function``.  For more than two classes, probabilities
+        that add up to 1.  Either may be lazy.
     average : {"micro", "macro", "samples", "weighted"} or None, default="macro"
-        How classes are averaged.
+        How the areas of the classes are averaged.
+
+        - ``"micro"``: one area of all entries together.
+        - ``"macro"``: the mean over the classes.
+        - ``"weighted"``: the mean, weighted by the true rows of each class.
+        - ``"samples"``: the mean over the rows, for rows with several labels.
+        - None: one area for each class.
+
     max_fpr : float, default=None
-        Largest false positive rate of a partial area.
+        Largest false positive rate of a partial area.  None takes the whole area.
     multi_class : {"raise", "ovr", "ovo"}, default="raise"
-        Whether each of more than two classes is set against the rest, or against each other.
+        What is done with more than two classes.
+
+        - ``"raise"``: an error is raised.
+        - ``"ovr"``: each class is compared with the rest.
+        - ``"ovo"``: each class is compared with each other class.
+
     labels : array-like of shape (n_classes,), default=None
-        The classes that the columns of scores belong to; None stands for those that occur, sorted.
+        The classes of the columns of scores.  None takes those that occur, sorted.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
-        Weights of the rows; not with "ovo".
+        Weights of the rows.  Not with ``multi_class="ovo"``.
 
     Returns
     -------
     score : float
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Notes
     -----
-    The different scores, with the weight of each class, come together in one process: 24 bytes for
-    each, whatever X is, and 8 more for each class beyond the second.
+    The different scores, with the weight of each class, are collected in one process.  They take 24
+    bytes each, and 8 more for each class beyond the second.
 
     Examples
     --------
@@ -445,22 +487,22 @@ def average_precision_score(
     y_true : array-like or Dask collection of shape (n_samples,)
         True labels, of two classes.
     y_score : array-like or Dask collection of shape (n_samples,)
-        Scores, such as those of ``decision_function``.  Any of the two may be lazy.
+        Scores, such as those of ``decision_function``.  Either may be lazy.
     average : {"micro", "macro", "samples", "weighted"} or None, default="macro"
-        How labels are averaged, in memory, where there are several.
+        How several labels are averaged, for data in memory; see `roc_auc_score`.
     pos_label : int, float, bool or str, default=1
-        The class that scores are high for.
+        The class with high scores.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
 
     Returns
     -------
     score : float
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Notes
     -----
-    As of `roc_auc_score`.
+    The memory needed is that of `roc_auc_score`.
 
     Examples
     --------

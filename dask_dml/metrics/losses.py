@@ -54,23 +54,23 @@ def log_loss(
     y_true : array-like or Dask collection of shape (n_samples,)
         True labels.
     y_proba : array-like or Dask collection of shape (n_samples, n_classes) or (n_samples,)
-        Probabilities of the sorted labels, or of the second of two.
+        Probabilities of the sorted labels, or of the second of two labels.
     normalize : bool, default=True
-        Whether to return the mean, not the sum.
+        Whether to return the mean.  If False, the sum.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
     labels : array-like, default=None
-        The labels, where not all of them are in `y_true`.
+        The labels.  None takes those that occur in `y_true`.
 
     Returns
     -------
     loss : float
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Raises
     ------
     ValueError
-        If there are other labels than columns, or values that are no probabilities.
+        If labels and columns do not match, or values are not probabilities.
 
     Examples
     --------
@@ -98,28 +98,28 @@ def log_loss(
 def hinge_loss(
     y_true: Any, pred_decision: Any, *, labels: Any = None, sample_weight: Any = None
 ) -> float:
-    """Return the mean hinge loss of decisions, as `sklearn.metrics.hinge_loss`.
+    """Return the mean hinge loss of decision values, as `sklearn.metrics.hinge_loss`.
 
     Parameters
     ----------
     y_true : array-like or Dask collection of shape (n_samples,)
         True labels.
     pred_decision : array-like or Dask collection of shape (n_samples,) or (n_samples, n_classes)
-        Values of ``decision_function``; positive for the second of two labels.
+        Values of ``decision_function``.  Positive means the second of two labels.
     labels : array-like, default=None
-        The labels, where not all of them are in `y_true`.
+        The labels.  None takes those that occur in `y_true`.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
 
     Returns
     -------
     loss : float
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Raises
     ------
     ValueError
-        If there are other labels than columns.
+        If labels and columns do not match.
 
     Examples
     --------

@@ -45,17 +45,21 @@ def mean_squared_error(
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
-        True values and predictions.  Any of the two may be lazy.
+        True values and predictions.  Either may be lazy.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape (n_outputs,), \
             default="uniform_average"
-        Whether to return one number for each output, or their (weighted) mean.
+        How the outputs are combined.
+
+        - ``"raw_values"``: one number for each output.
+        - ``"uniform_average"``: their mean.
+        - array-like: their mean, with these weights.
 
     Returns
     -------
     loss : float or ndarray of shape (n_outputs,)
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Examples
     --------
@@ -76,17 +80,21 @@ def root_mean_squared_error(
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
-        True values and predictions.  Any of the two may be lazy.
+        True values and predictions.  Either may be lazy.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape (n_outputs,), \
             default="uniform_average"
-        Whether to return one number for each output, or their (weighted) mean.
+        How the outputs are combined.
+
+        - ``"raw_values"``: one number for each output.
+        - ``"uniform_average"``: their mean.
+        - array-like: their mean, with these weights.
 
     Returns
     -------
     loss : float or ndarray of shape (n_outputs,)
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Examples
     --------
@@ -107,17 +115,21 @@ def mean_absolute_error(
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
-        True values and predictions.  Any of the two may be lazy.
+        True values and predictions.  Either may be lazy.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape (n_outputs,), \
             default="uniform_average"
-        Whether to return one number for each output, or their (weighted) mean.
+        How the outputs are combined.
+
+        - ``"raw_values"``: one number for each output.
+        - ``"uniform_average"``: their mean.
+        - array-like: their mean, with these weights.
 
     Returns
     -------
     loss : float or ndarray of shape (n_outputs,)
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Examples
     --------
@@ -143,19 +155,23 @@ def mean_pinball_loss(
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
-        True values and predictions.  Any of the two may be lazy.
+        True values and predictions.  Either may be lazy.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
     alpha : float, default=0.5
-        The quantile that has been predicted, between 0 and 1.
+        The quantile that was predicted, between 0 and 1.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape (n_outputs,), \
             default="uniform_average"
-        Whether to return one number for each output, or their (weighted) mean.
+        How the outputs are combined.
+
+        - ``"raw_values"``: one number for each output.
+        - ``"uniform_average"``: their mean.
+        - array-like: their mean, with these weights.
 
     Returns
     -------
     loss : float or ndarray of shape (n_outputs,)
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Examples
     --------
@@ -174,12 +190,12 @@ def max_error(y_true: Any, y_pred: Any) -> float:
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,)
-        True values and predictions.  Any of the two may be lazy.
+        True values and predictions.  Either may be lazy.
 
     Returns
     -------
     error : float
-        From one pass over the chunks.
+        Computed in one pass over the chunks.
 
     Examples
     --------
@@ -206,19 +222,26 @@ def r2_score(
     Parameters
     ----------
     y_true, y_pred : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
-        True values and predictions.  Any of the two may be lazy.
+        True values and predictions.  Either may be lazy.
     sample_weight : array-like or Dask collection of shape (n_samples,), default=None
         Weights of the rows.
     multioutput : {"raw_values", "uniform_average", "variance_weighted"} or array-like of shape \
             (n_outputs,), default="uniform_average"
-        Whether to return one number for each output, or their (weighted) mean.
+        How the outputs are combined.
+
+        - ``"raw_values"``: one number for each output.
+        - ``"uniform_average"``: their mean.
+        - ``"variance_weighted"``: their mean, weighted by the variances of the outputs.
+        - array-like: their mean, with these weights.
+
     force_finite : bool, default=True
-        Whether a constant target gives 1 (if it is predicted exactly) or 0, not NaN or -inf.
+        Whether a constant target scores 1 (if it is predicted exactly) or 0.  If False, NaN or
+        -inf.
 
     Returns
     -------
     score : float or ndarray of shape (n_outputs,)
-        From one pass over the chunks; in memory, scikit-learn's own result.
+        Computed in one pass over the chunks.  In memory, scikit-learn's own result.
 
     Examples
     --------

@@ -19,26 +19,27 @@ _DECISIONS = ("roc_auc", "average_precision")
 
 
 def get_scorer(scoring: str) -> Any:
-    """Return the scorer of a name that scikit-learn has, made of a metric of this package.
+    """Return the scorer with one of scikit-learn's names, computed by a metric of this package.
 
     Parameters
     ----------
     scoring : str
-        "r2", "neg_mean_squared_error", "neg_root_mean_squared_error", "neg_mean_absolute_error",
-        "neg_max_error", "accuracy", "balanced_accuracy", "roc_auc", "average_precision",
-        "neg_hinge_loss", or "precision", "recall" or "f1", also with "_macro", "_micro" or
-        "_weighted".
+        The name: ``"r2"``, ``"neg_mean_squared_error"``, ``"neg_root_mean_squared_error"``,
+        ``"neg_mean_absolute_error"``, ``"neg_max_error"``, ``"accuracy"``,
+        ``"balanced_accuracy"``, ``"roc_auc"``, ``"average_precision"``, ``"neg_hinge_loss"``,
+        ``"precision"``, ``"recall"`` or ``"f1"``.  The last three may end in ``"_macro"``,
+        ``"_micro"`` or ``"_weighted"``.
 
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, y)``, for ``scoring`` of searches and of `cross_validate`.  Of Dask
-        collections it takes one pass over the predictions.
+        ``scorer(estimator, X, y)``, for ``scoring`` of searches and of `cross_validate`.  For a
+        Dask collection it takes one pass over the predictions.
 
     Raises
     ------
     ValueError
-        If there is no such name.
+        If there is no scorer of that name.
 
     Examples
     --------

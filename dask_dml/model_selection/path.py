@@ -24,38 +24,40 @@ def regularization_path(
     tol: float = 1e-6,
     n_jobs: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the solutions of squared error for many strengths of a penalty, from one pass.
+    """Return the coefficients for many strengths of a penalty, from one pass over the data.
+
+    The loss is squared error.  The penalties are those of `DistributedGDRegressorCV`.
 
     Parameters
     ----------
     X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
             (n_samples, n_features)
-        Training data, of up to 2000 columns.
+        Training data, with up to 2000 columns.
     y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
         Targets.
     sample_weight : array-like, float or Dask collection of shape (n_samples,), default=None
         Non-negative weights of the rows.
     alphas : int or array-like of shape (n_alphas,), default=100
-        Strengths of the penalty, or their number; see `DistributedGDRegressorCV`.
+        Strengths of the penalty.  An int is their number; see `DistributedGDRegressorCV`.
     eps : float, default=1e-3
-        Smallest over largest alpha, where their number is given.
+        Ratio of the smallest to the largest alpha.  Read if `alphas` is an int.
     l1_ratio : float, default=1.0
-        Share of the L1 norm, in [0, 1].
+        Share of the L1 norm in the penalty, in [0, 1].
     fit_intercept : bool, default=True
-        Whether intercepts are free; they are not returned, as in scikit-learn's functions.
+        Whether to fit intercepts.  As in scikit-learn's functions they are not returned.
     tol : float, default=1e-6
-        Relative duality gap that counts as converged.
+        Relative duality gap at which a fit counts as converged.
     n_jobs : int or None, default=None
         Threads for data in memory; None means all cores.
 
     Returns
     -------
     alphas : ndarray of shape (n_alphas,)
-        Descending.
+        Strengths of the penalty, descending.
     coefs : ndarray of shape (n_features, n_alphas) or (n_outputs, n_features, n_alphas)
         Coefficients.
     dual_gaps : ndarray of shape (n_alphas,)
-        Relative duality gaps, the largest of the outputs.
+        Relative duality gaps, the largest among the outputs.
 
     Raises
     ------

@@ -32,7 +32,7 @@ _SEQUENCE = Kind((Sequence, np.ndarray), "an array-like")
 
 
 class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
-    """Linear regression by squared error, its penalty chosen by cross-validation in one pass.
+    """Linear regression by squared error, with the penalty chosen by cross-validation in one pass.
 
     Minimises the objective of `DistributedGDRegressor` with ``loss="squared_error"`` for every
     strength of the penalty on every training set.  One pass over the data collects the second
@@ -42,33 +42,47 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
     Parameters
     ----------
     alphas : int or array-like of shape (n_alphas,), default=100
-        Strengths of the penalty to try.  An int is their number: they fall from the smallest one
-        that sets all coefficients to zero to `eps` times that, evenly on a logarithmic scale.
-        (For a share of the L1 norm below 0.001, from the one that would at 0.001; without an L1
-        norm, from ten times the largest mean square of a column about its mean.)
+        Strengths of the penalty to try.  An int is their number.  They are then evenly spaced on
+        a logarithmic scale: the largest is the smallest alpha at which all coefficients are zero,
+        and the smallest is `eps` times that.  (If the share of the L1 norm is below 0.001, the
+        largest is computed for 0.001.  Without an L1 norm, it is ten times the largest variance
+        of a column.)
     eps : float, default=1e-3
-        Smallest over largest of those alphas.
+        Ratio of the smallest to the largest alpha.  Read if `alphas` is an int.
     penalty : {"l2", "l1", "elasticnet"}, default="l2"
         Penalty of the coefficients.
+
+        - ``"l2"``: half the sum of their squares.
+        - ``"l1"``: the sum of their absolute values, which makes many of them zero.
+        - ``"elasticnet"``: a mixture of the two, see `l1_ratio`.
+
     l1_ratio : float or array-like of float, default=0.15
-        Share of the L1 norm, or several to choose from; read for ``penalty="elasticnet"`` only.
+        Share of the L1 norm where ``penalty="elasticnet"``.  From several, one is chosen.
     fit_intercept : bool, default=True
-        Whether to fit an intercept, which is not penalised.
+        Whether to fit an intercept.  It is never penalised.
     cv : int, cross-validation splitter, iterable of (train, test) or None, default=None
-        None stands for 5.  An int divides the rows in their order into that many folds, like
-        `sklearn.model_selection.KFold`.  A splitter of scikit-learn is asked for positions of
-        rows, and given no y and no groups.
+        How the rows are split.
+
+        - int: that many folds of consecutive rows, like `sklearn.model_selection.KFold`.
+        - None: five such folds.
+        - A splitter: it is asked for positions of rows, and receives neither y nor groups.
+        - An iterable: positions of the training rows and of the test rows of each split.
+
     selection : {"min", "1se"}, default="min"
-        ``"min"``: the penalty with the smallest mean error.  ``"1se"``: the strongest penalty
-        whose mean error is within one standard error of that, at the same `l1_ratio`.
+        Which penalty is chosen.
+
+        - ``"min"``: the one with the smallest mean error.
+        - ``"1se"``: the strongest one whose mean error is within one standard error of the
+          smallest, at the same `l1_ratio`.
+
     tol : float, default=1e-6
-        Relative duality gap that counts as converged.
+        Relative duality gap at which a fit counts as converged.
     n_shards : int, "blocks" or None, default=None
         As in `DistributedGDRegressor`.
     verbose : int, default=0
-        Whether to print what was chosen.
+        Whether to print what was chosen.  0 prints nothing.
     n_jobs : int or None, default=None
-        Threads for data in memory; None means all cores, and one inside a Dask task.
+        Number of threads for data in memory.  None means all cores, or one inside a Dask task.
 
     Attributes
     ----------
@@ -77,30 +91,34 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
     l1_ratio_ : float
         The share of the L1 norm that was chosen: 0.0 for ``penalty="l2"``, 1.0 for ``"l1"``.
     alphas_ : ndarray of shape (n_alphas,) or (n_l1_ratios, n_alphas)
-        What was tried, descending; for each share of the L1 norm where there are several and
-        `alphas` is an int.
+        The alphas that were tried, descending.  A row for each share of the L1 norm if there are
+        several and `alphas` is an int.
     mse_path_ : ndarray of shape (n_alphas, n_folds) or (n_l1_ratios, n_alphas, n_folds)
-        Mean squared errors on the rows held out, weighted by the sample weights and averaged over
-        the outputs.
+        Mean squared errors on the test rows of each fold, weighted by the sample weights and
+        averaged over the outputs.
     dual_gaps_ : ndarray of the shape of `mse_path_`
-        Relative duality gaps of the solutions, the largest of the outputs.
+        Relative duality gaps of the solutions, the largest among the outputs.
     coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
-        Coefficients for the penalty that was chosen, from all rows.
+        Coefficients for the chosen penalty, fitted to all rows.
     intercept_ : float or ndarray of shape (n_outputs,)
         Intercept; 0.0 if none was fitted.
     duality_gap_ : float
-        Relative duality gap of that fit.
+        Relative duality gap of the fit to all rows.
     converged_ : bool
-        Whether that fit met `tol`.
+        Whether the fit to all rows met `tol`.
     n_iter_ : int
-        Passes of that fit that needed the statistics or the data.
+        Number of passes of the fit to all rows that used the statistics or the data.
     n_rounds_ : int
-        Passes over the data of the whole search, one of which only counts rows.
+        Number of passes over the data of the whole search.  One of them only counts rows.
     engine_ : {"memory", "cluster", "streaming"}
-        Where the rows were: in this process, on the workers of a cluster, or, as they fitted into
-        neither, read anew in every pass.
+        Where the rows were.
+
+        - ``"memory"``: in this process.
+        - ``"cluster"``: on the workers of a cluster.
+        - ``"streaming"``: in neither, because they did not fit; every pass read them again.
+
     n_recoveries_ : int
-        Losses of workers that the search survived.
+        Number of losses of workers that the search recovered from.
     fit_seconds_ : float
         Seconds that the fit took.
     n_features_in_ : int
@@ -115,9 +133,9 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
 
     Notes
     -----
-    The driver holds one matrix of ``n_features**2`` numbers for each fold, a worker one for each
-    fold and shard.  The errors on the rows held out are differences of sums: they have an
-    absolute precision of about 1e-13 of the variance of the targets.  The standard error of
+    The driver holds one matrix of ``n_features**2`` numbers for each fold, and a worker one for
+    each fold and shard.  The errors on the test rows are differences of sums.  Their absolute
+    precision is about 1e-13 of the variance of the targets.  The standard error of
     ``"1se"`` is that of the mean over the folds (Hastie, Tibshirani and Friedman, *The Elements of
     Statistical Learning*, 2009, section 7.10).
 
@@ -183,7 +201,7 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
         ----------
         X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
                 (n_samples, n_features)
-            Training data, of up to 2000 columns.
+            Training data, with up to 2000 columns.
         y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
             Targets; need not be chunked like X.
         sample_weight : array-like, float or Dask collection of shape (n_samples,), default=None
@@ -192,7 +210,7 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
         Returns
         -------
         self : DistributedGDRegressorCV
-            The fitted estimator; left as it was if an error is raised.
+            The fitted estimator; unchanged if an error is raised.
 
         Raises
         ------
@@ -307,8 +325,7 @@ class DistributedGDRegressorCV(LinearRegressorMixin, LinearEstimator):
         Returns
         -------
         model : LinearRegression, Ridge, Lasso or ElasticNet
-            The one whose ``fit`` on the same rows and weights would solve the problem that was
-            chosen.
+            The regressor whose ``fit`` would solve the chosen problem on the same rows and weights.
 
         Raises
         ------

@@ -157,12 +157,12 @@ class _SharedPasses(CallbackSupportMixin):
 
 
 class DistributedGridSearchCV(_SharedPasses, GridSearchCV):
-    """Exhaustive search over parameter values, for the price of a few fits.
+    """Exhaustive search over parameter values, at the cost of a few fits.
 
-    `sklearn.model_selection.GridSearchCV` in parameters, attributes and meaning, for the
-    estimators of this package alone or as the last step of a `Pipeline`.  All candidates are
-    fitted on all folds together: one pass over the data serves every fit that is still under way,
-    and one more pass all scores.  Any other estimator is fitted one by one.
+    Parameters, attributes and results are those of `sklearn.model_selection.GridSearchCV`.  The
+    estimators of this package, alone or as the last step of a `Pipeline`, are fitted together for
+    all candidates and folds.  One pass over the data serves all fits that have not converged yet,
+    and one more pass computes all scores.  Candidates of any other estimator are fitted one by one.
 
     Parameters
     ----------
@@ -170,45 +170,46 @@ class DistributedGridSearchCV(_SharedPasses, GridSearchCV):
         `DistributedGDRegressor`, `DistributedSGDRegressor`, `DistributedLinearSVC`, or a pipeline
         that ends in one of them.
     param_grid : dict or list of dict
-        Names of parameters, and the values to try.
+        Names of the parameters, and the values to try for each.
     scoring : str, callable, list, tuple or dict, default=None
-        As in scikit-learn.  Scores of residuals and of predicted classes are found from sums;
-        other scorers of scikit-learn see predictions that come to this process, and callables
-        the rows held out.
+        As in scikit-learn.  Scores of residuals and of predicted classes are computed from sums.
+        For other scorers of scikit-learn the predictions come to this process.  A callable
+        receives the test rows.
     n_jobs : int or None, default=None
-        Not used: threads are a parameter of the estimator.
+        Not used.  The number of threads is a parameter of the estimator.
     refit : bool, str or callable, default=True
-        Whether, and by which score, to fit the best candidate on all rows.
+        Whether to fit the best candidate to all rows.  A str names the score that decides; a
+        callable chooses from ``cv_results_``.
     cv : int, splitter or iterable, default=None
-        As in scikit-learn: splitters see the number of rows, and where they need them the targets
-        and groups, but not X.
+        As in scikit-learn.  Splitters receive the number of rows and, if they need them, the
+        targets and groups, but not X.  None stands for five folds.
     verbose : int, default=0
-        Whether to print a line.
+        Whether to print the number of candidates.  0 prints nothing.
     pre_dispatch : int or str, default='2*n_jobs'
         Not used.
     error_score : "raise" or float, default=nan
-        What takes the place of the scores of a fit that fails.
+        Score of a fit that fails.  ``"raise"`` raises its error.
     return_train_score : bool, default=False
-        Whether the training rows are scored, too.
+        Whether to score the training rows as well.
 
     Attributes
     ----------
     cv_results_ : dict of ndarray
-        Scores, ranks and parameters; times are equal shares of those of the group.
+        Scores, ranks and parameters.  Fits that run together are given equal shares of the time.
     best_estimator_ : estimator
-        Fitted on all rows.
+        The best candidate, fitted to all rows.
     best_score_ : float
         Mean score of the best candidate.
     best_params_ : dict
-        Its parameters.
+        Parameters of the best candidate.
     best_index_ : int
-        Its position.
+        Position of the best candidate in ``cv_results_``.
     scorer_ : callable or dict of str to callable
-        Of the score, or of each.
+        The scorer, or one for each score.
     n_splits_ : int
         Number of folds.
     refit_time_ : float
-        Seconds that the last fit took.
+        Seconds that the fit to all rows took.
     multimetric_ : bool
         Whether there are several scores.
 
@@ -218,8 +219,9 @@ class DistributedGridSearchCV(_SharedPasses, GridSearchCV):
 
     Notes
     -----
-    Beside each shard lies what the fits of a batch keep there, up to 256 fits at a time; the
-    driver holds as many problems.  Scores from sums need nothing of the size of the data.
+    Up to 256 fits run at a time.  Each keeps its own values beside every shard, and its own
+    problem on the driver.  Scores that are computed from sums need no memory of the size of the
+    data.
 
     Examples
     --------
@@ -238,23 +240,23 @@ class DistributedGridSearchCV(_SharedPasses, GridSearchCV):
 
 
 class DistributedRandomizedSearchCV(_SharedPasses, RandomizedSearchCV):
-    """Search over parameter values drawn at random, for the price of a few fits.
+    """Search over parameter values drawn at random, at the cost of a few fits.
 
-    `sklearn.model_selection.RandomizedSearchCV` in parameters, attributes and meaning; see
-    `DistributedGridSearchCV` for what is fitted together.
+    Parameters, attributes and results are those of `sklearn.model_selection.RandomizedSearchCV`.
+    See `DistributedGridSearchCV` for what is fitted together.
 
     Parameters
     ----------
     estimator : estimator
         See `DistributedGridSearchCV`.
     param_distributions : dict or list of dict
-        Names of parameters, and distributions or values to draw from.
+        Names of the parameters, and for each a distribution or a list of values to draw from.
     n_iter : int, default=10
         Number of candidates.
     scoring, n_jobs, refit, cv, verbose, pre_dispatch
         See `DistributedGridSearchCV`.
     random_state : int, RandomState instance or None, default=None
-        Seeds the draws, which are those of scikit-learn.
+        Seed of the draws.  The same seed draws the same candidates as scikit-learn.
     error_score, return_train_score
         See `DistributedGridSearchCV`.
 

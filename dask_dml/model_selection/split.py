@@ -50,33 +50,36 @@ def train_test_split(
 ) -> list[Any]:
     """Split arrays, dataframes and series into rows for training and rows for testing.
 
-    Of a Dask collection every chunk gives its share, where it is: no row moves, and the results
-    are as lazy as the input.  With nothing of Dask among the arrays this is
+    Every chunk of a Dask collection is split where it is.  No row moves, and the results are as
+    lazy as the input.  Without a Dask collection among the arrays, this is
     `sklearn.model_selection.train_test_split`.
 
     Parameters
     ----------
     *arrays : dask arrays, dask DataFrames and Series, and containers in memory of shape \
             (n_samples, ...)
-        Collections of known sizes may be chunked differently: they are rechunked like the first.
-        Chunks of unknown size are taken as aligned where there are equally many.
+        Arrays with equally many rows.  Collections of known sizes may be chunked differently;
+        they are rechunked like the first.  Chunks of unknown size are assumed to be aligned if
+        every collection has equally many.
     test_size : float or int, default=None
-        Share of the rows, or their number; None is what `train_size` leaves, or a quarter.
+        Share of the test rows (float) or their number (int).  None takes the rows that
+        `train_size` leaves, or a quarter if that is None as well.
     train_size : float or int, default=None
-        Share of the rows, or their number; None is what `test_size` leaves.
+        Share of the training rows (float) or their number (int).  None takes the rows that
+        `test_size` leaves.
     random_state : int, RandomState instance or None, default=None
-        Seed.  The same seed and the same chunks give the same rows, on any cluster.
+        Seed of the draws.  The same seed and the same chunks give the same rows on any cluster.
     shuffle : bool, default=True
-        Whether rows are drawn at random.  If False, the first rows are for training.
+        Whether rows are drawn at random.  If False, the first rows are the training rows.
     stratify : array-like or Dask collection of shape (n_samples,), default=None
-        Classes whose proportions both parts shall have.  The labels come to this process in one
-        pass, a byte for each row where there are up to 256 classes.
+        Classes whose proportions both parts keep.  The labels come to this process in one pass;
+        with up to 256 classes they take one byte for each row.
 
     Returns
     -------
     splitting : list of length 2 * len(arrays)
-        Training and test rows of each array in turn, in the containers that came in.  Rows stay
-        in their order, drawn at random or not.  Chunks may be empty.
+        Training rows and test rows of each array in turn, in containers like those that were
+        given.  Rows keep their order, even if they are drawn at random.  Chunks may be empty.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def train_test_split(
         If sizes are out of range, the numbers of rows differ, chunks of unknown size cannot be
         aligned, or a class is too small; the message names the remedy.
     TypeError
-        If a parameter has a wrong type, or an array is another kind of Dask collection.
+        If a parameter has the wrong type, or an array is a Dask collection of another kind.
 
     See Also
     --------
@@ -92,12 +95,12 @@ def train_test_split(
 
     Notes
     -----
-    Where chunk sizes are known, both parts have exactly as many rows as scikit-learn would give
-    them (divided over the chunks by largest remainders), and with `stratify` exactly as many of
-    each class.  Sizes that are not known, as those of dataframes, are counted in a pass of its
-    own where this needs them: for a number as size, ``shuffle=False``, `stratify`, arrays in
-    memory, or differently chunked ones.  Otherwise each chunk is divided by the fractions when
-    it is computed, and rounded at random, so that the numbers are right on average.
+    If chunk sizes are known, both parts have exactly as many rows as scikit-learn would give them,
+    and with `stratify` exactly as many of each class.  (Largest remainders divide them over the
+    chunks.)  Unknown sizes, like those of dataframes, are counted in one more pass if they are
+    needed: for an int as size, ``shuffle=False``, `stratify`, arrays in memory, or arrays that are
+    chunked differently.  Otherwise each chunk is divided by the shares when it is computed.  The
+    numbers are rounded at random, and are right on average.
 
     Examples
     --------

@@ -75,16 +75,16 @@ class _Splitter(BaseEstimator):
         Parameters
         ----------
         X : array-like or Dask collection of shape (n_samples, n_features)
-            Its rows are counted where their number is not known.
+            Rows to split.  They are counted if their number is not known.
         y : array-like or Dask collection of shape (n_samples,), default=None
-            Classes, where folds depend on them.
+            Classes of the rows, for splitters that keep their proportions.
         groups : object
             Ignored.
 
         Yields
         ------
         train, test : ndarray of int
-            Positions.
+            Positions of the training rows and of the test rows.
         """
         n_rows = _count(X)
         labels = None if y is None else _in_memory(y)
@@ -113,16 +113,16 @@ class _Splitter(BaseEstimator):
 
 
 class DistributedKFold(_Splitter):
-    """K folds of consecutive rows, or of rows at random, the same for every chunking.
+    """K folds of consecutive or random rows, the same for every chunking.
 
     Parameters
     ----------
     n_splits : int, default=5
-        Number of folds, two or more.
+        Number of folds, at least two.
     shuffle : bool, default=False
-        Whether folds take rows at random.
+        Whether folds are made of random rows.  If False, they are made of consecutive rows.
     random_state : int, RandomState instance or None, default=None
-        Seed.
+        Seed of the draws.
 
     See Also
     --------
@@ -168,16 +168,16 @@ class DistributedKFold(_Splitter):
 
 
 class DistributedRepeatedKFold(_Splitter):
-    """K folds of rows at random, several times, the same for every chunking.
+    """K folds of random rows, repeated several times, the same for every chunking.
 
     Parameters
     ----------
     n_splits : int, default=5
-        Number of folds, two or more.
+        Number of folds, at least two.
     n_repeats : int, default=10
-        How often.
+        Number of repetitions.
     random_state : int, RandomState instance or None, default=None
-        Seed.
+        Seed of the draws.
 
     See Also
     --------
@@ -221,17 +221,17 @@ class DistributedRepeatedKFold(_Splitter):
 
 
 class DistributedShuffleSplit(_Splitter):
-    """Test and training rows at random, drawn anew for each split, the same for every chunking.
+    """Random test and training rows, drawn anew for each split, the same for every chunking.
 
     Parameters
     ----------
     n_splits : int, default=10
         Number of splits.
     test_size, train_size : float, int or None, default=None
-        Share or number of the rows to score, and to fit.  None takes the rows that the other
-        leaves; if both are, a tenth of the rows is scored.
+        Share (float) or number (int) of the test rows and of the training rows.  None takes the
+        rows that the other leaves.  If both are None, a tenth are test rows.
     random_state : int, RandomState instance or None, default=None
-        Seed.
+        Seed of the draws.
 
     See Also
     --------
@@ -239,7 +239,7 @@ class DistributedShuffleSplit(_Splitter):
 
     Notes
     -----
-    Splits have the sizes of those of scikit-learn's `ShuffleSplit`, and other rows.
+    Splits have the same sizes as those of scikit-learn's `ShuffleSplit`, but other rows.
 
     Examples
     --------
@@ -282,17 +282,17 @@ class DistributedShuffleSplit(_Splitter):
 
 
 class DistributedStratifiedKFold(_Splitter):
-    """K folds that all have their share of each class, the same for every chunking.
+    """K folds that keep the proportions of the classes, the same for every chunking.
 
     Parameters
     ----------
     n_splits : int, default=5
-        Number of folds, two or more.
+        Number of folds, at least two.
     shuffle : bool, default=False
-        Whether folds take the rows of a class at random; otherwise they are those of
+        Whether the rows of each class are drawn at random.  If False, the folds are those of
         scikit-learn's `StratifiedKFold`.
     random_state : int, RandomState instance or None, default=None
-        Seed.
+        Seed of the draws.
 
     See Also
     --------
@@ -300,8 +300,7 @@ class DistributedStratifiedKFold(_Splitter):
 
     Notes
     -----
-    In searches of this package the rows of each class are counted where they are, and the labels
-    stay there.
+    Searches of this package count the rows of each class on the workers.  The labels stay there.
 
     Examples
     --------

@@ -42,39 +42,56 @@ _LEARNED = (
 
 
 class DistributedLinearSVCCV(LinearClassifierMixin, LinearEstimator):
-    """Linear support vector machine, its C chosen by cross-validation.
+    """Linear support vector machine, with C chosen by cross-validation.
 
-    Fits `DistributedLinearSVC` for every C on every training set; all of these fits share their
-    passes over the data, and one more pass gives the scores.
+    Fits `DistributedLinearSVC` for every C on every training set.  All of these fits share their
+    passes over the data.  One more pass computes the scores.
 
     Parameters
     ----------
     Cs : int or array-like of shape (n_Cs,), default=10
-        Values of C to try; an int is the number of values from 1e-4 to 1e4, evenly on a
-        logarithmic scale, as in `LogisticRegressionCV` of scikit-learn.
+        Values of C to try.  An int is their number.  They are then evenly spaced on a logarithmic
+        scale from 1e-4 to 1e4, as in `LogisticRegressionCV` of scikit-learn.
     penalty : {"l2", "l1"}, default="l2"
-        Penalty of the coefficients; ``"l1"`` needs the squared hinge.
+        Penalty of the coefficients.
+
+        - ``"l2"``: half the sum of their squares.
+        - ``"l1"``: the sum of their absolute values.  Needs ``loss="squared_hinge"``.
+
     loss : {"squared_hinge", "hinge"}, default="squared_hinge"
         Loss of a row on the wrong side of its margin.
+
+        - ``"squared_hinge"``: the square of its distance from the margin.
+        - ``"hinge"``: its distance from the margin.
+
     tol : float, default=1e-4
         Distance from the optimum, relative to a lower bound of it, at which each fit stops.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     intercept_scaling : float or None, default=1.0
-        The intercept is `intercept_scaling` times the coefficient of a column of that value, and
-        penalised with it; None leaves it free.
+        The intercept is the coefficient of a constant column of this value, times the value.  That
+        coefficient is penalised like the others.  None leaves the intercept free of the penalty.
     class_weight : mapping of class to float, "balanced" or None, default=None
-        What C is multiplied by for each class.
+        What C is multiplied by for each class, as in `DistributedLinearSVC`.
     cv : int, cross-validation splitter, iterable of (train, test) or None, default=None
-        None stands for 5.  An int makes folds that keep the shares of the classes, like
-        `sklearn.model_selection.StratifiedKFold`.
+        How the rows are split.
+
+        - int: that many folds that keep the shares of the classes, like
+          `sklearn.model_selection.StratifiedKFold`.
+        - None: five such folds.
+        - A splitter, or an iterable of positions of training and test rows.
+
     scoring : str, callable or None, default=None
-        What is compared; None is the accuracy.
+        Score to compare, as in `DistributedGridSearchCV`.  None stands for the accuracy.
     selection : {"min", "1se"}, default="min"
-        ``"min"``: the best mean score, the least error.  ``"1se"``: the strongest penalty (the
-        smallest C) whose mean score is within one standard error of that.
+        Which C is chosen.
+
+        - ``"min"``: the one with the best mean score.
+        - ``"1se"``: the smallest C, which is the strongest penalty, whose mean score is within one
+          standard error of the best.
+
     random_state : int, RandomState instance or None, default=None
-        Seeds what the fits draw.  None is a fixed seed.
+        Seed of the fits, as in `DistributedLinearSVC`.  None stands for a fixed seed.
     max_iter : int, default=1000
         Largest number of iterations of each fit.
     solver : {"auto", "newton", "dual"}, default="auto"
@@ -82,40 +99,40 @@ class DistributedLinearSVCCV(LinearClassifierMixin, LinearEstimator):
     n_shards : int, "blocks" or None, default=None
         As in `DistributedLinearSVC`.
     verbose : int, default=0
-        Whether to print what was chosen.
+        Whether to print what was chosen.  0 prints nothing.
     n_jobs : int or None, default=None
-        Threads for data in memory; None means all cores, and one inside a Dask task.
+        Number of threads for data in memory.  None means all cores, or one inside a Dask task.
 
     Attributes
     ----------
     C_ : float
         The C that was chosen.
     Cs_ : ndarray of shape (n_Cs,)
-        What was tried, ascending.
+        The values of C that were tried, ascending.
     scores_path_ : ndarray of shape (n_Cs, n_folds)
-        Scores on the rows held out.
+        Scores on the test rows of each fold.
     dual_gaps_ : ndarray of shape (n_Cs, n_folds)
-        Relative duality gaps of the fits, the largest of the classes.
+        Relative duality gaps of the fits, the largest among the classes.
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
-        Coefficients for that C, from all rows.
+        Coefficients for the chosen C, fitted to all rows.
     intercept_ : ndarray of shape (1,) or (n_classes,)
         Intercepts.
     classes_ : ndarray of shape (n_classes,)
-        The classes.
+        The classes, sorted.
     n_iter_ : int
-        Iterations of that fit.
+        Number of iterations of the fit to all rows.
     converged_ : bool
-        Whether that fit met `tol`.
+        Whether the fit to all rows met `tol`.
     duality_gap_ : float
-        Relative duality gap of that fit.
+        Relative duality gap of the fit to all rows.
     solver_ : str
-        The solver that was used for it.
+        The solver that was used for the fit to all rows.
     n_rounds_ : int
-        Passes over the data of the whole search.
+        Number of passes over the data of the whole search.
     engine_ : {"memory", "cluster", "streaming"}
-        Where the rows were, as of `DistributedLinearSVC`.
+        Where the rows were; see `DistributedLinearSVC`.
     n_recoveries_ : int
-        Losses of workers that the search survived.
+        Number of losses of workers that the search recovered from.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -216,7 +233,7 @@ class DistributedLinearSVCCV(LinearClassifierMixin, LinearEstimator):
         Returns
         -------
         self : DistributedLinearSVCCV
-            The fitted estimator; left as it was if an error is raised.
+            The fitted estimator; unchanged if an error is raised.
 
         Raises
         ------
@@ -286,7 +303,7 @@ class DistributedLinearSVCCV(LinearClassifierMixin, LinearEstimator):
         Returns
         -------
         model : LinearSVC
-            Predicts what this estimator predicts.
+            Makes the same predictions.
 
         Raises
         ------

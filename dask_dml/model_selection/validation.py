@@ -27,7 +27,7 @@ def cross_validate(
     return_estimator: bool = False,
     error_score: Any = np.nan,
 ) -> dict[str, Any]:
-    """Return the scores of an estimator by cross-validation; the folds share each pass.
+    """Return the scores of an estimator by cross-validation, with passes that the folds share.
 
     Parameters
     ----------
@@ -39,19 +39,19 @@ def cross_validate(
     y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
         Targets.
     groups : array-like of shape (n_samples,), default=None
-        For the splitter.
+        Groups of the rows, for splitters that keep groups together.
     scoring : str, callable, list, tuple or dict, default=None
         See `DistributedGridSearchCV`.
     cv : int, splitter or iterable, default=None
         See `DistributedGridSearchCV`.
     params : dict, default=None
-        Arguments of ``fit``, such as ``sample_weight``, which counts in the scores, too.
+        Arguments of ``fit``, such as ``sample_weight``.  The weights also count in the scores.
     return_train_score : bool, default=False
-        Whether the training rows are scored, too.
+        Whether to score the training rows as well.
     return_estimator : bool, default=False
         Whether to return the fitted estimators.
     error_score : "raise" or float, default=nan
-        What takes the place of the scores of a fit that fails.
+        Score of a fit that fails.  ``"raise"`` raises its error.
 
     Returns
     -------
@@ -102,14 +102,14 @@ def cross_val_score(
     params: Mapping[str, Any] | None = None,
     error_score: Any = np.nan,
 ) -> np.ndarray:
-    """Return one score of an estimator for each fold; the folds share each pass.
+    """Return one score of an estimator for each fold, with passes that the folds share.
 
     Parameters
     ----------
     estimator, X, y, groups, cv, params, error_score
-        As of `cross_validate`.
+        See `cross_validate`.
     scoring : str or callable, default=None
-        One scorer.
+        One score.  None stands for the estimator's own `score`.
 
     Returns
     -------
@@ -149,26 +149,27 @@ def cross_val_predict(
     params: Mapping[str, Any] | None = None,
     method: str = "predict",
 ) -> Any:
-    """Return the prediction for each row by the fit that has not seen it.
+    """Return the prediction for each row from the fit that did not see it.
 
     Parameters
     ----------
     estimator, X, y, groups, params
-        As of `cross_validate`.
+        See `cross_validate`.
     cv : int, splitter or iterable, default=None
-        Test rows have to divide the table.
+        See `DistributedGridSearchCV`.  Every row has to be a test row exactly once.
     method : {"predict", "decision_function", "predict_proba"}, default="predict"
-        What is called.
+        Method of the estimator that predicts.
 
     Returns
     -------
     predictions : ndarray or dask array of shape (n_samples,) or (n_samples, n_outputs)
-        In the order of the rows.  Lazy for a Dask collection, with a chunk for each of its.
+        In the order of the rows.  For a Dask collection, lazy and with the same chunks of rows.
 
     Raises
     ------
     ValueError
-        If parameters or the input are invalid, a fit failed, or test rows do not divide the table.
+        If parameters or the input are invalid, a fit failed, or some row is not a test row exactly
+        once.
 
     Examples
     --------

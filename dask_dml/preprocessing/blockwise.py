@@ -115,38 +115,38 @@ def _samples(self: BlockwiseTransformer) -> bool:
 class BlockwiseTransformer(DistributedTransformerMixin, _Wrapped):
     """Apply a transformer of scikit-learn to Dask collections, lazily, chunk by chunk.
 
-    That is exact for transformers that learn nothing from the rows: `FunctionTransformer`,
-    `Normalizer`, `Binarizer`, `PolynomialFeatures`, `HashingVectorizer` or `FeatureHasher`, say.
-    Others come fitted, in a `sklearn.frozen.FrozenEstimator`, or are fitted to a random sample of
-    stated size.
+    The result is exact for transformers that learn nothing from the rows, like
+    `FunctionTransformer`, `Normalizer`, `Binarizer`, `PolynomialFeatures`, `HashingVectorizer` and
+    `FeatureHasher`.  Other transformers have to be fitted already, in a
+    `sklearn.frozen.FrozenEstimator`, or are fitted to a random sample of `subsample` rows.
 
     Parameters
     ----------
     transformer : transformer
-        Of scikit-learn, or a pipeline of such.  It gets chunks as they are: pandas DataFrames and
-        Series, NumPy arrays, CSR matrices, or lists of what a bag holds.
+        A transformer of scikit-learn, or a pipeline of them.  It receives the chunks as they are:
+        pandas DataFrames and Series, NumPy arrays, CSR matrices, or lists of the items of a bag.
     subsample : int, default=None
-        Number of rows of a Dask collection to fit to, drawn at random from all chunks in one pass;
-        all rows where there are fewer.  With None, a transformer that would have to see rows is an
-        error.  Rows in memory are all used.
+        Number of rows of a Dask collection to fit to, drawn at random from all chunks in one pass.
+        All rows are used if there are fewer, and for data in memory.  With None, a transformer that
+        has to see rows raises an error.
     random_state : int, RandomState instance or None, default=None
-        Draws the rows.  The same seed and chunks give the same ones.
+        Seed of the sample.  The same seed and the same chunks give the same rows.
 
     Attributes
     ----------
     transformer_ : transformer
         The fitted transformer.
     n_samples_seen_ : int
-        Number of rows that it was fitted to, where a sample was drawn.
+        Number of rows that the transformer was fitted to, if a sample was drawn.
     n_features_in_ : int
-        Number of features, where `transformer_` knows it.
+        Number of features, if `transformer_` knows it.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where `transformer_` knows them.
+        Names of the features, if `transformer_` knows them.
 
     See Also
     --------
-    dask_dml.compose.DistributedColumnTransformer : Takes transformers that need no fit as they
-        are.
+    dask_dml.compose.DistributedColumnTransformer : Accepts transformers that need no
+        fit as they are.
 
     Examples
     --------
@@ -261,7 +261,7 @@ class BlockwiseTransformer(DistributedTransformerMixin, _Wrapped):
 
     @available_if(_inside_has("inverse_transform"))
     def inverse_transform(self, X: Any) -> Any:
-        """Undo `transform`, where the transformer inside can.
+        """Undo `transform`, if the wrapped transformer can.
 
         Parameters
         ----------
@@ -271,8 +271,8 @@ class BlockwiseTransformer(DistributedTransformerMixin, _Wrapped):
 
         Returns
         -------
-        X_original : as of the transformer
-            Lazy for a Dask collection.
+        X_original : table
+            As from the wrapped transformer.  Lazy for a Dask collection.
         """
         inside = self._ready()
         if not is_dask(X):
@@ -287,7 +287,7 @@ class BlockwiseTransformer(DistributedTransformerMixin, _Wrapped):
 
     @available_if(_inside_has("get_feature_names_out"))
     def get_feature_names_out(self, input_features: Any = None) -> Any:
-        """Return the names of the outputs, as the transformer inside does.
+        """Return the names of the outputs of the wrapped transformer.
 
         Parameters
         ----------
@@ -302,7 +302,7 @@ class BlockwiseTransformer(DistributedTransformerMixin, _Wrapped):
 
     @available_if(_inside_has("set_output"))
     def set_output(self, *, transform: str | None = None) -> BlockwiseTransformer:
-        """Set the container of `transform`, as of the transformer inside.
+        """Set the container that `transform` returns.
 
         Parameters
         ----------
@@ -335,7 +335,7 @@ class BlockwiseTransformer(DistributedTransformerMixin, _Wrapped):
             raise AttributeError(f"{type(self).__name__} has no {name!r}: {error}") from error
 
     def to_sklearn(self) -> Any:
-        """Return the fitted transformer inside, as scikit-learn's.
+        """Return the fitted transformer of scikit-learn that this one wraps.
 
         Returns
         -------

@@ -198,38 +198,53 @@ def _as_seen(row: Table, like: Table, values: list[list[Any]]) -> Table:
 
 
 class DistributedOneHotEncoder(_LearnsCategories, OneHotEncoder):
-    """Give every category a column of its own, from categories found over all chunks.
+    """Encode every category as a column of its own, with categories from all chunks.
 
     scikit-learn's `OneHotEncoder`, for Dask collections as well: these are read once, and
-    transformed chunk by chunk, to CSR chunks that go into the estimators as they are.
+    transformed chunk by chunk.  The estimators of this package accept the CSR chunks directly.
 
     Parameters
     ----------
     categories : "auto" or list of array-like, default="auto"
-        The categories of each column, or "auto" for those that occur.
+        The categories of each column.  ``"auto"`` takes those that occur, sorted.
     drop : {"first", "if_binary"} or array-like of shape (n_features,), default=None
-        Category of each column that gets no output.
+        Which category of each column has no output.
+
+        - ``"first"``: the first category.
+        - ``"if_binary"``: the first category of columns with two.
+        - array-like: the given category of each column.
+        - None: every category has an output.
+
     sparse_output : bool, default=True
         Whether the result is CSR.
     dtype : dtype, default=float64
-        Of the result.
+        Data type of the result.
     handle_unknown : {"error", "ignore", "infrequent_if_exist", "warn"}, default="error"
-        What `transform` does with a category that the fit has not seen.
+        What `transform` does with a category that the fit did not see.
+
+        - ``"error"``: raises an error.
+        - ``"ignore"``: encodes it as zeros.
+        - ``"infrequent_if_exist"``: counts it as infrequent, or encodes it as zeros if no
+          category is.
+        - ``"warn"``: does the same with a warning.
+
     min_frequency : int or float, default=None
-        Categories in fewer rows, or in a smaller share of them, are grouped as infrequent.
+        Categories in fewer rows (int) or in a smaller share of the rows (float) are grouped as
+        infrequent.
     max_categories : int, default=None
-        Largest number of outputs of a column; the least frequent categories are grouped.
+        Largest number of outputs of a column.  The least frequent categories are grouped.
     feature_name_combiner : "concat" or callable, default="concat"
-        How names of outputs are made of a column's name and a category.
+        Makes the name of an output from the name of the column and a category.  ``"concat"`` joins
+        them by an underscore.
 
     Attributes
     ----------
     categories_ : list of ndarray
         The categories of each column, sorted; missing values come last.
     drop_idx_ : ndarray of shape (n_features,) or None
-        Which category of each column has no output.
+        Position of the category of each column that has no output.
     infrequent_categories_ : list of ndarray
-        The grouped categories of each column, where any are to be grouped.
+        The grouped categories of each column.  Only with `min_frequency` or `max_categories`.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -237,7 +252,7 @@ class DistributedOneHotEncoder(_LearnsCategories, OneHotEncoder):
 
     See Also
     --------
-    sklearn.preprocessing.OneHotEncoder : Given a Dask collection, it loads all of it.
+    sklearn.preprocessing.OneHotEncoder : Loads all of a Dask collection.
 
     Examples
     --------
@@ -274,34 +289,40 @@ class DistributedOneHotEncoder(_LearnsCategories, OneHotEncoder):
 
 
 class DistributedOrdinalEncoder(_LearnsCategories, OrdinalEncoder):
-    """Number the categories of every column, from categories found over all chunks.
+    """Encode categories as numbers, with categories from all chunks.
 
-    scikit-learn's `OrdinalEncoder`, for Dask collections as well: these are read once, and
+    scikit-learn's `OrdinalEncoder`, for Dask collections as well.  These are read once, and
     transformed chunk by chunk.
 
     Parameters
     ----------
     categories : "auto" or list of array-like, default="auto"
-        The categories of each column in their order, or "auto" for those that occur, sorted.
+        The categories of each column in their order.  ``"auto"`` takes those that occur, sorted.
     dtype : dtype, default=float64
-        Of the result.
+        Data type of the result.
     handle_unknown : {"error", "use_encoded_value"}, default="error"
-        What `transform` does with a category that the fit has not seen.
+        What `transform` does with a category that the fit did not see.
+
+        - ``"error"``: raises an error.
+        - ``"use_encoded_value"``: encodes it as `unknown_value`.
+
     unknown_value : int or np.nan, default=None
-        The number of such a category.
+        The number for categories that the fit did not see.
     encoded_missing_value : int or np.nan, default=np.nan
-        The number of missing values.
+        The number for missing values.
     min_frequency : int or float, default=None
-        Categories in fewer rows, or in a smaller share of them, are grouped as infrequent.
+        Categories in fewer rows (int) or in a smaller share of the rows (float) are grouped as
+        infrequent.
     max_categories : int, default=None
-        Largest number of outputs of a column; the least frequent categories are grouped.
+        Largest number of different outputs of a column.  The least frequent categories are
+        grouped.
 
     Attributes
     ----------
     categories_ : list of ndarray
         The categories of each column; missing values come last.
     infrequent_categories_ : list of ndarray
-        The grouped categories of each column, where any are to be grouped.
+        The grouped categories of each column.  Only with `min_frequency` or `max_categories`.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -309,7 +330,7 @@ class DistributedOrdinalEncoder(_LearnsCategories, OrdinalEncoder):
 
     See Also
     --------
-    sklearn.preprocessing.OrdinalEncoder : Given a Dask collection, it loads all of it.
+    sklearn.preprocessing.OrdinalEncoder : Loads all of a Dask collection.
 
     Examples
     --------

@@ -25,27 +25,26 @@ class DistributedTransformerMixin:
     """Put in front of a scikit-learn transformer that implements `Learns`."""
 
     def fit(self, X: Any, y: Any = None) -> Any:
-        """Learn from rows.
+        """Learn the parameters of the transformation from rows.
 
         Parameters
         ----------
         X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
                 (n_samples, n_features)
-            Rows, in the kinds of columns that scikit-learn's class takes.  A Dask collection is
-            read on the workers of the current client, or by threads of this process.
+            Rows, with the types of columns that scikit-learn's class accepts.  A Dask collection
+            is read on the workers of the current client, or by threads of this process.
         y : object
             Not used.
 
         Returns
         -------
         self : object
-            The fitted transformer; left as it was if an error is raised.
+            The fitted transformer; unchanged if an error is raised.
 
         Raises
         ------
         ValueError, TypeError
-            What scikit-learn's class raises; with a note that names the chunk where the data of
-            one are the reason.
+            The errors of scikit-learn's class.  A note names the chunk whose data are the reason.
         """
         if not is_dask(X):
             return super().fit(tables.settled(X), y)  # type: ignore[misc]  # of the class beside
@@ -60,7 +59,7 @@ class DistributedTransformerMixin:
         return self
 
     def transform(self, X: Any) -> Any:
-        """Transform rows as scikit-learn's class does.
+        """Transform rows like scikit-learn's class.
 
         Parameters
         ----------
@@ -72,17 +71,17 @@ class DistributedTransformerMixin:
         -------
         X_new : ndarray, CSR, DataFrame, dask array or dask DataFrame of shape \
                 (n_samples, n_features_out)
-            Of a Dask collection a lazy dask array with its chunks of rows, of CSR matrices where
-            scikit-learn would give one; after ``set_output(transform="pandas")`` a lazy dask
-            DataFrame with its index.
+            For a Dask collection, a lazy dask array with the same chunks of rows.  They are CSR
+            matrices where scikit-learn would return one.  After
+            ``set_output(transform="pandas")``, a lazy dask DataFrame with the same index.
 
         Raises
         ------
         NotFittedError
             If the transformer has not been fitted.
         ValueError
-            What scikit-learn's class raises; what is in the chunks of a Dask collection shows when
-            they are computed.
+            The errors of scikit-learn's class.  Errors in the values of a Dask collection are
+            raised when the result is computed.
         """
         if not is_dask(X):
             return super().transform(tables.settled(X))  # type: ignore[misc]  # of the class beside
@@ -96,9 +95,9 @@ class DistributedTransformerMixin:
 
         Parameters
         ----------
-        X : as of `fit`
-            A Dask collection that is not persisted is read in the fit, and again when the result
-            is computed.
+        X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame
+            As for `fit`.  A Dask collection that is not persisted is read in the fit, and again
+            when the result is computed.
         y : object
             Not used.
         **params : dict
@@ -106,8 +105,8 @@ class DistributedTransformerMixin:
 
         Returns
         -------
-        X_new : as of `transform`
-            Lazy for a Dask collection.
+        X_new : ndarray, CSR, DataFrame, dask array or dask DataFrame
+            As from `transform`.  Lazy for a Dask collection.
         """
         if not is_dask(X):
             X = tables.settled(X)
@@ -129,13 +128,13 @@ class DistributedTransformerMixin:
         return tables.example(like)
 
     def to_sklearn(self) -> Any:
-        """Return the scikit-learn transformer that this one has become.
+        """Return this transformer as a fitted transformer of scikit-learn.
 
         Returns
         -------
         transformer : object
-            Of scikit-learn's own class, fitted, with the same parameters and attributes; it needs
-            nothing of this package.
+            A fitted transformer of scikit-learn's own class, with the same parameters and
+            attributes.  It does not need this package.
 
         Raises
         ------
@@ -169,14 +168,14 @@ class InverseMixin:
         Returns
         -------
         X_original : ndarray, CSR or dask array of shape (n_samples, n_features)
-            As of scikit-learn's class; lazy for a Dask collection.
+            As from scikit-learn's class.  Lazy for a Dask collection.
 
         Raises
         ------
         NotFittedError
             If the transformer has not been fitted.
         ValueError
-            What scikit-learn's class raises.
+            The errors of scikit-learn's class.
         """
         if not is_dask(X):
             return super().inverse_transform(X)  # type: ignore[misc]  # of the class beside

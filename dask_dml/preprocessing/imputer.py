@@ -90,33 +90,43 @@ class GapsLearner:
 
 
 class DistributedSimpleImputer(InverseMixin, DistributedTransformerMixin, SimpleImputer):
-    """Fill in missing values with a value of their column, learnt where the rows are.
+    """Replace missing values by a value for their column, learnt from all rows.
 
-    scikit-learn's `SimpleImputer`, for Dask collections as well: these are read once (for exact
-    medians of columns with very many different values, twice), and transformed chunk by chunk.
+    scikit-learn's `SimpleImputer`, for Dask collections as well.  These are read once, and
+    transformed chunk by chunk.  Exact medians of columns with more than 8192 different values take
+    a second pass.
 
     Parameters
     ----------
     missing_values : int, float, str, np.nan, None or pandas.NA, default=np.nan
-        What stands for a missing value.  Text that Dask has read has `pandas.NA` in its gaps,
-        which counts as NaN.
+        The value that marks a missing value.  Dask reads missing text as `pandas.NA`, which counts
+        as NaN.
     strategy : {"mean", "median", "most_frequent", "constant"}, default="mean"
-        The value that is filled in.  (A function, as of scikit-learn, for data in memory only.)
+        The value that replaces missing ones.  For data in memory also a callable, as in
+        scikit-learn.
+
+        - ``"mean"``: the mean of the column.
+        - ``"median"``: the exact median of the column.
+        - ``"most_frequent"``: the most frequent value of the column.
+        - ``"constant"``: `fill_value`.
+
     fill_value : str or number, default=None
-        The value of ``strategy="constant"``; None is 0 for numbers and "missing_value" for others.
+        The value for ``strategy="constant"``.  None stands for 0 in numeric columns and for
+        "missing_value" in others.
     copy : bool, default=True
-        Whether X in memory is left alone; chunks always are.
+        Whether X in memory stays unchanged.  Chunks of a Dask collection always do.
     add_indicator : bool, default=False
-        Whether a column that says where values were missing is added, for each column with gaps.
+        Whether to add a column for each column with missing values, which marks where they were.
     keep_empty_features : bool, default=False
-        Whether columns without any value are kept, as zeros or `fill_value`.
+        Whether to keep columns without any value, as zeros or `fill_value`.  If False, they are
+        dropped.
 
     Attributes
     ----------
     statistics_ : ndarray of shape (n_features,)
-        The values that are filled in.
+        The values that replace missing ones.
     indicator_ : sklearn.impute.MissingIndicator or None
-        Finds missing values, where `add_indicator`.
+        Marks missing values.  None if `add_indicator` is False.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -124,13 +134,13 @@ class DistributedSimpleImputer(InverseMixin, DistributedTransformerMixin, Simple
 
     See Also
     --------
-    sklearn.impute.SimpleImputer : Given a Dask collection, it loads all of it.
+    sklearn.impute.SimpleImputer : Loads all of a Dask collection.
 
     Notes
     -----
-    A median is exact: a first pass brackets it by a mergeable summary of the column (after Agarwal
-    et al., *Mergeable summaries*, 2012), a second one looks inside of the bracket.  Columns of at
-    most 8192 different values need no second pass.
+    Medians are exact.  A first pass brackets the median by a mergeable summary of the column (after
+    Agarwal et al., *Mergeable summaries*, 2012).  A second pass looks at the values inside the
+    bracket.  Columns of at most 8192 different values need no second pass.
 
     Examples
     --------
@@ -247,7 +257,7 @@ class DistributedSimpleImputer(InverseMixin, DistributedTransformerMixin, Simple
         return f"{value}_" if isinstance(value, str) else value + 1
 
     def fills(self, following: Any, like: Table) -> Callable[[Any], Any] | None:
-        """Return what turns a digest of the rows into that of the filled ones, if there is it.
+        """Return what turns a digest of the rows into one of the filled rows, if possible.
 
         Parameters
         ----------

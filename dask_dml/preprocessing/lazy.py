@@ -30,7 +30,7 @@ class LazyScalerMixin:
     """
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:
-        """Take the means off the columns, and divide by their scales.
+        """Subtract the means of the columns, and divide by their scales.
 
         Parameters
         ----------
@@ -38,25 +38,25 @@ class LazyScalerMixin:
                 (n_samples, n_features)
             Rows; NaN stays NaN.
         copy : bool, default=None
-            Whether X in memory is to be left alone; None stands for the parameter `copy`.
-            Dask collections always are.
+            Whether X in memory stays unchanged.  None stands for the parameter `copy`.  Dask
+            collections always stay unchanged.
 
         Returns
         -------
         X_scaled : ndarray, CSR, DataFrame, dask array or dask DataFrame of shape \
                 (n_samples, n_features)
-            float32 where X is and float64 otherwise.  Of a Dask collection a lazy dask array
-            with its chunks of rows, or, after ``set_output(transform="pandas")``, a lazy dask
-            DataFrame with its index.
+            float32 if X is, otherwise float64.  For a Dask collection, a lazy dask array with
+            the same chunks of rows.  After ``set_output(transform="pandas")``, a lazy dask
+            DataFrame with the same index.
 
         Raises
         ------
         NotFittedError
             If the estimator has not been fitted.
         ValueError
-            If X has other features than at the fit, or infinity, or is sparse while
-            ``with_mean=True``; what is in the chunks of a Dask collection shows when they are
-            computed.
+            If X has other features than in the fit, contains infinity, or is sparse with
+            ``with_mean=True``.  Errors in the values of a Dask collection are raised when the
+            result is computed.
         """
         if not is_dask(X):
             return super().transform(X, copy=copy)  # type: ignore[misc]  # of the scaler
@@ -82,35 +82,35 @@ class LazyScalerMixin:
 
         Returns
         -------
-        X_scaled : as of `transform`
-            Lazy for a Dask collection.
+        X_scaled : ndarray, CSR, DataFrame, dask array or dask DataFrame
+            As from `transform`.  Lazy for a Dask collection.
         """
         if not is_dask(X):
             return super().fit_transform(X, y, **fit_params)  # type: ignore[misc]  # of the class beside
         return self.fit(X, y, **fit_params).transform(X)  # type: ignore[attr-defined]  # of the class beside
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
-        """Multiply the columns by their scales, and put the means back.
+        """Multiply the columns by their scales, and add the means.
 
         Parameters
         ----------
         X : array-like, sparse matrix, DataFrame, dask array or dask DataFrame of shape \
                 (n_samples, n_features)
-            Scaled rows; names of columns do not matter.
+            Scaled rows.  Names of columns are ignored.
         copy : bool, default=None
-            As of `transform`.
+            As for `transform`.
 
         Returns
         -------
         X_original : ndarray, CSR or dask array of shape (n_samples, n_features)
-            float32 where X is and float64 otherwise; lazy for a Dask collection.
+            float32 if X is, otherwise float64.  Lazy for a Dask collection.
 
         Raises
         ------
         NotFittedError
             If the estimator has not been fitted.
         ValueError
-            As of `transform`.
+            As for `transform`.
         """
         if not is_dask(X):
             return super().inverse_transform(X, copy=copy)  # type: ignore[misc]  # of the class beside

@@ -82,7 +82,7 @@ class Fills(Protocol):
     """A transformer that fills each column's missing values with one value, and does no more."""
 
     def fills(self, following: Learner, like: Table) -> Callable[[Any], Any] | None:
-        """Return what turns a digest of the rows into that of the filled ones, if there is it."""
+        """Return what turns a digest of the rows into one of the filled rows, if possible."""
         ...
 
 

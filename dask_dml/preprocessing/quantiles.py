@@ -22,26 +22,27 @@ class DistributedQuantileTransformer(
 ):
     """Give columns a uniform or normal distribution, by quantiles of all rows.
 
-    scikit-learn's `QuantileTransformer`, for dense and CSR Dask collections as well: these are read
-    once, and transformed chunk by chunk.  scikit-learn takes the quantiles of a random sample of
-    `subsample` rows; here they are those of all rows of the collection, exact for columns of at
-    most 8192 different values, and otherwise within the bound `rank_error_`.  NaN is left out of
-    the fit, and stays in the result.
+    scikit-learn's `QuantileTransformer`, for dense and CSR Dask collections as well.  These are
+    read once, and transformed chunk by chunk.  scikit-learn takes the quantiles of a random sample
+    of `subsample` rows.  Here they are the quantiles of all rows of the collection: exact for
+    columns of at most 8192 different values, and otherwise within the bound `rank_error_`.  NaN is
+    ignored in the fit, and stays NaN in the result.
 
     Parameters
     ----------
     n_quantiles : int, default=1000
-        Number of quantiles; at most the number of rows.
+        Number of quantiles.  There are never more than rows.
     output_distribution : {"uniform", "normal"}, default="uniform"
         Distribution of the result.
     ignore_implicit_zeros : bool, default=False
         Whether only stored entries of sparse columns count.
     subsample : int or None, default=10_000
-        Number of rows in memory that scikit-learn samples.  Rows of a Dask collection all count.
+        Number of rows that scikit-learn samples from data in memory.  None uses all.  All rows of
+        a Dask collection are used in any case.
     random_state : int, RandomState instance or None, default=None
-        Draws the sample of rows in memory.
+        Seed of the sample of rows in memory.
     copy : bool, default=True
-        Whether X in memory is left alone; chunks always are.
+        Whether X in memory stays unchanged.  Chunks of a Dask collection always do.
 
     Attributes
     ----------
@@ -50,10 +51,10 @@ class DistributedQuantileTransformer(
     quantiles_ : ndarray of shape (n_quantiles, n_features)
         Quantiles of the columns.
     references_ : ndarray of shape (n_quantiles,)
-        The shares of rows that they belong to.
+        The shares of rows that lie below the quantiles.
     rank_error_ : ndarray of shape (n_features,)
-        By what share of a column's values, at most, the rank of any of its quantiles is off.  After
-        a fit to a Dask collection only; 0 where the quantiles are exact.
+        Largest error of the rank of any quantile, as a share of the column's values.  0 if the
+        quantiles are exact.  Only after a fit to a Dask collection.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -61,12 +62,12 @@ class DistributedQuantileTransformer(
 
     See Also
     --------
-    sklearn.preprocessing.QuantileTransformer : Given a Dask collection, it loads all of it.
+    sklearn.preprocessing.QuantileTransformer : Loads all of a Dask collection.
 
     Notes
     -----
     Mergeable summaries of the columns (after Agarwal et al., *Mergeable summaries*, 2012) bound the
-    rank of every value that they keep, whatever the values are.
+    rank of every value that they keep, for any distribution.
 
     Examples
     --------
@@ -87,7 +88,7 @@ class DistributedQuantileTransformer(
     rank_error_: np.ndarray
 
     def fit(self, X: Any, y: Any = None) -> Any:
-        """Learn from rows.
+        """Learn the parameters of the transformation from rows.
 
         Parameters
         ----------
@@ -101,13 +102,13 @@ class DistributedQuantileTransformer(
         Returns
         -------
         self : DistributedQuantileTransformer
-            The fitted transformer; left as it was if an error is raised.
+            The fitted transformer; unchanged if an error is raised.
 
         Raises
         ------
         ValueError
-            If there are more quantiles than rows to be sampled, X is sparse with negative values,
-            holds infinity or is not numeric; with a note that names the chunk.
+            If there are more quantiles than rows to sample, or if X is sparse with negative values,
+            contains infinity or is not numeric.  A note names the chunk.
         """
         super().fit(X, y)
         if not is_dask(X) and hasattr(self, "rank_error_"):
@@ -151,12 +152,12 @@ class DistributedQuantileTransformer(
             super().fit(build(like, [[value]] * width(like)))
 
     def to_sklearn(self) -> Any:
-        """Return the scikit-learn transformer that this one has become.
+        """Return this transformer as a fitted transformer of scikit-learn.
 
         Returns
         -------
         transformer : sklearn.preprocessing.QuantileTransformer
-            Fitted, with the same parameters and attributes, but for `rank_error_`.
+            Fitted, with the same parameters and attributes except `rank_error_`.
 
         Raises
         ------

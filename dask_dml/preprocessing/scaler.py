@@ -62,34 +62,35 @@ class _ScalerInMemory(OneToOneFeatureMixin, TransformerMixin, LinearEstimator):
 
 
 class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
-    """Scale columns to mean zero and variance one, by moments gathered where the rows are.
+    """Scale columns to mean zero and variance one, by moments of all rows of a Dask collection.
 
-    A column becomes ``(x - mean) / scale``.  The moments of a Dask collection come from one pass
-    over its chunks, of which nothing stays behind; `transform` of it is lazy.  In front of an
-    estimator of this package it makes a pipeline in which X never leaves the workers.
+    A column becomes ``(x - mean) / scale``.  The moments of a Dask collection are computed in one
+    pass over its chunks, and no chunk is kept.  Its `transform` is lazy.  In a pipeline with an
+    estimator of this package, X never leaves the workers.
 
     Parameters
     ----------
     copy : bool, default=True
-        Whether `transform` leaves X in memory alone.  If False, an ndarray or CSR matrix of
-        float32 or float64 is scaled in place; what is chunked never is.
+        Whether `transform` keeps X in memory unchanged.  If False, an ndarray or CSR matrix of
+        float32 or float64 is scaled in place.  Dask collections never are.
     with_mean : bool, default=True
-        Whether to take the means off.  Sparse X needs False.
+        Whether to subtract the means.  Sparse X needs False.
     with_std : bool, default=True
         Whether to divide by the standard deviations.
 
     Attributes
     ----------
     mean_ : ndarray of shape (n_features,) or None
-        Means; None with ``with_mean=False, with_std=False``.  NaN for a column without values.
+        Means.  NaN for a column without values.  None with ``with_mean=False, with_std=False``.
     var_ : ndarray of shape (n_features,) or None
-        Variances (divided by the number of rows); None with ``with_std=False``.
+        Variances, as sums of squares divided by the number of rows.  None with
+        ``with_std=False``.
     scale_ : ndarray of shape (n_features,) or None
-        Standard deviations, and 1 for columns that are constant within rounding; None with
+        Standard deviations.  1 for columns that are constant within rounding.  None with
         ``with_std=False``.
     n_samples_seen_ : int, float or ndarray of shape (n_features,)
-        Rows, or sum of sample weights, in all calls of `partial_fit`; one number for each column
-        where values are missing.
+        Number of rows, or sum of sample weights, in all calls of `partial_fit`.  An array with a
+        number for each column if values are missing.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -97,16 +98,16 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
 
     See Also
     --------
-    sklearn.preprocessing.StandardScaler : Given a dask array, it loads all of it.
+    sklearn.preprocessing.StandardScaler : Loads all of a dask array.
 
     Notes
     -----
-    NaN is left out of the fit, and stays in `transform`.  Moments are gathered about a value of
-    the column and merged pairwise (Chan, Golub and LeVeque, 1983), so that a column at 1e9 keeps
-    the digits of its spread.  That is also why a column counts as constant only if its spread is
-    within the rounding of the values themselves (some 1e-13 of the mean), while the bound of
-    `StandardScaler`, which grows with the number of rows, takes 1e8 rows at 1e9 with a spread of
-    20 for constant.  The same chunks give the same bits wherever they are.
+    NaN is ignored in the fit, and stays NaN in `transform`.  Moments are computed about a value of
+    the column and merged pairwise (Chan, Golub and LeVeque, 1983).  A column with a mean of 1e9
+    therefore keeps the digits of its spread.  A column counts as constant only if its spread is
+    within the rounding of the values themselves (about 1e-13 of the mean).  The bound of
+    `StandardScaler` grows with the number of rows.  It takes 1e8 rows with a mean of 1e9 and a
+    spread of 20 for constant.  The same chunks give the same bits on any cluster.
 
     Examples
     --------
@@ -137,7 +138,7 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
         y: Any = None,  # noqa: ARG002 - pipelines hand it over
         sample_weight: Any = None,
     ) -> DistributedStandardScaler:
-        """Find the columns' means and variances.
+        """Compute the means and variances of the columns.
 
         Parameters
         ----------
@@ -148,18 +149,18 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
         y : object
             Not used.
         sample_weight : array-like, float or Dask collection of shape (n_samples,), default=None
-            Non-negative weights of the rows; None weighs each row one.
+            Non-negative weights of the rows; None gives each row a weight of one.
 
         Returns
         -------
         self : DistributedStandardScaler
-            The fitted scaler; left as it was if an error is raised.
+            The fitted scaler; unchanged if an error is raised.
 
         Raises
         ------
         ValueError
             If a parameter, X or the weights are invalid (the message names the parameter, column
-            or chunk and the remedy), or if X is sparse while ``with_mean=True``.
+            or chunk and the remedy), or if X is sparse with ``with_mean=True``.
         TypeError
             If a parameter or a column has the wrong type.
         """
@@ -171,7 +172,7 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
         y: Any = None,  # noqa: ARG002 - pipelines hand it over
         sample_weight: Any = None,
     ) -> DistributedStandardScaler:
-        """Add more rows to those of the calls before.
+        """Update the means and variances with more rows.
 
         Parameters
         ----------
@@ -186,14 +187,14 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
         Returns
         -------
         self : DistributedStandardScaler
-            The scaler; left as it was if an error is raised.
+            The scaler; unchanged if an error is raised.
 
         Raises
         ------
         ValueError
-            As of `fit`, and for other features than before.
+            As for `fit`, or if X has other features than before.
         TypeError
-            As of `fit`.
+            As for `fit`.
         """
         return self._update(X, sample_weight, before=getattr(self, "_moments", None))
 
@@ -258,12 +259,12 @@ class DistributedStandardScaler(LazyScalerMixin, _ScalerInMemory):
         return StandardScaler(**self.get_params())
 
     def to_sklearn(self) -> Any:
-        """Return a fitted `sklearn.preprocessing.StandardScaler` that transforms alike.
+        """Return a fitted `sklearn.preprocessing.StandardScaler` with the same results.
 
         Returns
         -------
         model : StandardScaler
-            With the same parameters and attributes; of float64 it makes the same bits.
+            With the same parameters and attributes.  For float64 its results have the same bits.
 
         Raises
         ------

@@ -27,7 +27,7 @@ class _LearnsExtremes(InverseMixin, DistributedTransformerMixin):
     n_samples_seen_: int
 
     def partial_fit(self, X: Any, y: Any = None) -> Any:
-        """Add more rows to those of the calls before.
+        """Update the means and variances with more rows.
 
         Parameters
         ----------
@@ -39,7 +39,7 @@ class _LearnsExtremes(InverseMixin, DistributedTransformerMixin):
         Returns
         -------
         self : object
-            The scaler; left as it was if an error is raised.
+            The scaler; unchanged if an error is raised.
         """
         if not is_dask(X):
             return super().partial_fit(X, y)  # type: ignore[misc]  # of the class beside
@@ -79,24 +79,24 @@ class _LearnsExtremes(InverseMixin, DistributedTransformerMixin):
 
 
 class DistributedMinMaxScaler(_LearnsExtremes, MinMaxScaler):
-    """Scale columns to a range, by extremes gathered where the rows are.
+    """Scale columns to a range, by the smallest and largest values of all rows.
 
-    scikit-learn's `MinMaxScaler`, for Dask collections as well: these are read once, and
-    transformed chunk by chunk.  NaN is left out of the fit, and stays in the result.
+    scikit-learn's `MinMaxScaler`, for Dask collections as well.  These are read once, and
+    transformed chunk by chunk.  NaN is ignored in the fit, and stays NaN in the result.
 
     Parameters
     ----------
     feature_range : tuple of (float, float), default=(0, 1)
         Smallest and largest value of the result.
     copy : bool, default=True
-        Whether X in memory is left alone; chunks always are.
+        Whether X in memory stays unchanged.  Chunks of a Dask collection always do.
     clip : bool, default=False
-        Whether `transform` cuts off what lies outside of the range.
+        Whether `transform` clips values to the range.
 
     Attributes
     ----------
     data_min_, data_max_, data_range_ : ndarray of shape (n_features,)
-        Extremes of the rows, and their difference.
+        Smallest value, largest value and their difference.
     scale_, min_ : ndarray of shape (n_features,)
         A value becomes ``x * scale_ + min_``.
     n_samples_seen_ : int
@@ -108,7 +108,7 @@ class DistributedMinMaxScaler(_LearnsExtremes, MinMaxScaler):
 
     See Also
     --------
-    sklearn.preprocessing.MinMaxScaler : Given a Dask collection, it loads all of it.
+    sklearn.preprocessing.MinMaxScaler : Loads all of a Dask collection.
 
     Examples
     --------
@@ -126,13 +126,13 @@ class DistributedMinMaxScaler(_LearnsExtremes, MinMaxScaler):
 class DistributedMaxAbsScaler(_LearnsExtremes, MaxAbsScaler):
     """Divide columns by their largest absolute values; zeros stay zeros.
 
-    scikit-learn's `MaxAbsScaler`, for dense and CSR Dask collections as well: these are read once,
-    and transformed chunk by chunk.  NaN is left out of the fit, and stays in the result.
+    scikit-learn's `MaxAbsScaler`, for dense and CSR Dask collections as well.  These are read once,
+    and transformed chunk by chunk.  NaN is ignored in the fit, and stays NaN in the result.
 
     Parameters
     ----------
     copy : bool, default=True
-        Whether X in memory is left alone; chunks always are.
+        Whether X in memory stays unchanged.  Chunks of a Dask collection always do.
     **parameters
         ``clip`` (bool, default=False), from scikit-learn 1.8.
 
@@ -141,7 +141,7 @@ class DistributedMaxAbsScaler(_LearnsExtremes, MaxAbsScaler):
     max_abs_ : ndarray of shape (n_features,)
         Largest absolute values.
     scale_ : ndarray of shape (n_features,)
-        What columns are divided by.
+        Divisors of the columns.
     n_samples_seen_ : int
         Number of rows.
     n_features_in_ : int
@@ -151,7 +151,7 @@ class DistributedMaxAbsScaler(_LearnsExtremes, MaxAbsScaler):
 
     See Also
     --------
-    sklearn.preprocessing.MaxAbsScaler : Given a Dask collection, it loads all of it.
+    sklearn.preprocessing.MaxAbsScaler : Loads all of a Dask collection.
 
     Examples
     --------
@@ -170,31 +170,31 @@ class DistributedMaxAbsScaler(_LearnsExtremes, MaxAbsScaler):
 
 
 class DistributedRobustScaler(InverseMixin, DistributedTransformerMixin, RobustScaler):
-    """Take medians off the columns and divide by ranges of quantiles, both exact.
+    """Subtract the median of each column and divide by a range of quantiles, both exact.
 
     scikit-learn's `RobustScaler`, for dense and CSR Dask collections as well.  Columns of at most
-    8192 different values are read once, others twice; the result is transformed chunk by chunk.
-    NaN is left out of the fit, and stays in the result.
+    8192 different values are read once, others twice.  They are transformed chunk by chunk.
+    NaN is ignored in the fit, and stays NaN in the result.
 
     Parameters
     ----------
     with_centering : bool, default=True
-        Whether to take the medians off.  Sparse X needs False.
+        Whether to subtract the medians.  Sparse X needs False.
     with_scaling : bool, default=True
         Whether to divide by the ranges.
     quantile_range : tuple of (float, float), default=(25.0, 75.0)
-        Percentiles between which the range lies.
+        Percentiles whose difference is the range.
     copy : bool, default=True
-        Whether X in memory is left alone; chunks always are.
+        Whether X in memory stays unchanged.  Chunks of a Dask collection always do.
     unit_variance : bool, default=False
-        Whether normally distributed columns get a variance of one.
+        Whether to scale so that normally distributed columns have a variance of one.
 
     Attributes
     ----------
     center_ : ndarray of shape (n_features,) or None
         Medians.
     scale_ : ndarray of shape (n_features,) or None
-        Ranges, and 1 where there is none.
+        Ranges.  1 where the range is zero.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -202,13 +202,13 @@ class DistributedRobustScaler(InverseMixin, DistributedTransformerMixin, RobustS
 
     See Also
     --------
-    sklearn.preprocessing.RobustScaler : Given a Dask collection, it loads all of it.
+    sklearn.preprocessing.RobustScaler : Loads all of a Dask collection.
 
     Notes
     -----
     A first pass brackets the quantiles by mergeable summaries of the columns (after Agarwal et al.,
-    *Mergeable summaries*, 2012); where a bracket is not a single value, a second pass looks at what
-    lies inside of it.
+    *Mergeable summaries*, 2012).  If a bracket is not a single value, a second pass looks at the
+    values inside it.
 
     Examples
     --------
