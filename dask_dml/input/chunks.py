@@ -202,9 +202,11 @@ def describe_infinite(block: Block, first_column: int = 0) -> str | None:
     )
 
 
-def describe_overflow(block: Block, remedy: str) -> str:
-    """Say which value of X is the largest, where sums over a block of finite values overflow."""
-    place = _largest(block.X)
+def describe_overflow(blocks: Block | Sequence[Block], remedy: str) -> str:
+    """Say which value of X is the largest, where sums over finite values of blocks overflow."""
+    several = [blocks] if isinstance(blocks, Block) else blocks
+    places = [(block, _largest(block.X)) for block in several]
+    block, place = max(places, key=lambda found: abs(found[1][2]) if found[1] else 0.0)
     chunk, row, largest = 0, 0, ""
     if place is not None:
         chunk, row = block.locate(place[0]) if block.origin else (0, place[0])

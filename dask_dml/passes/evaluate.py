@@ -364,13 +364,14 @@ def sum_parts(parts: list[T]) -> T:
     return total
 
 
-def check_finite(block: Block, *sums: np.ndarray) -> None:
+def check_finite(rows: Block | Shard, *sums: np.ndarray) -> None:
     """Raise a ValueError that says where X is not finite, if sums over it are not."""
     if all(np.isfinite(part).all() for part in sums):
         return
+    blocks = rows.blocks if isinstance(rows, Shard) else rows
     raise ValueError(
-        describe_nonfinite(block)
-        or describe_overflow(block, "divide the largest columns by a constant first.")
+        describe_nonfinite(rows)
+        or describe_overflow(blocks, "divide the largest columns by a constant first.")
     )
 
 

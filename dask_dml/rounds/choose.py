@@ -188,7 +188,8 @@ def count_threads(n_jobs: int | None, nbytes: float = math.inf) -> int:
     """
     if n_jobs == 0:
         raise ValueError("n_jobs == 0 has no meaning; use None for all cores, or 1 for one")
-    if nbytes < 2 * BYTES_PER_THREAD or in_task():
+    # To count the cores takes a tenth of a small fit.
+    if (n_jobs is None and nbytes < 2 * BYTES_PER_THREAD) or in_task():
         return 1
     wanted = joblib.effective_n_jobs(-1 if n_jobs is None else n_jobs)
     # Under joblib's Dask backend the number would be the cluster's, not this machine's.

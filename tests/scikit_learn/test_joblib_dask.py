@@ -66,8 +66,9 @@ def test_a_search_runs_its_fits_inside_of_tasks(default, engines, name):
     model, grid, y = MODELS[name]
     kind = {"cv": 2, "error_score": "raise", "refit": False}
     plain = GridSearchCV(model, grid, **kind).fit(X, y)
-    # Here, outside of a task, with as many threads as were asked for.
-    assert set(engines) <= {(False, 2)}
+    # Here, outside of a task, with as many threads as were asked for; nobody is asked for those of
+    # the classifier's score, and one does for so few rows.
+    assert set(engines) == ({(False, 2), (False, 1)} if name == "svc" else {(False, 2)})
     engines.clear()
     with parallel_config(backend="dask"):
         search = GridSearchCV(model, grid, **kind).fit(X, y)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from dask_dml.blocks import Block, Shard
-from dask_dml.kernels.margin_rows import WIDTH
 from dask_dml.passes.predict import LinearModel, linear_values
 
 _TILE_ROWS = 4096
@@ -49,6 +48,9 @@ class Duals:
     @property
     def width(self) -> np.ndarray:
         """Widths of the rounded kink, shape (n_problems,)."""
+        # Fitted models hold such records, and are read where Numba is not installed.
+        from dask_dml.kernels.margin_rows import WIDTH
+
         return self.parameters[:, WIDTH]
 
     def take(self, problems: Sequence[int]) -> Duals:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from dask_dml.blocks import Block, Shard
-from dask_dml.input.chunks import describe_nonfinite, describe_overflow
 from dask_dml.kernels import csr, dense, sgd_csr, sgd_dense
 from dask_dml.kernels.rows import DUAL
 from dask_dml.kernels.sgd_rows import PLAIN
@@ -29,13 +28,11 @@ def survey(shard: Shard, units: np.ndarray | None) -> Survey:
     """Return means, spreads, tails and products with the targets of a shard's columns."""
     unit = 1.0 if units is None else float(units[shard.number])
     shifts = _shifts(shard)
-    if not (np.isfinite(shifts.dense).all() and np.isfinite(shifts.sparse).all()):
-        # They come from the first rows of any block.
-        raise ValueError(
-            describe_nonfinite(shard)
-            or describe_overflow(shard.blocks[0], "divide the largest columns by a constant first.")
-        )
-    return passes.sum_parts([_block_survey(block, unit, shifts) for block in shard.blocks])
+    passes.check_finite(shard, shifts.dense, shifts.sparse)
+    found = [_block_survey(block, unit, shifts) for block in shard.blocks]
+    # What powers are taken about comes from the first rows of any block, and spoils them all.
+    passes.check_finite(shard, *(part.mean for part in found), *(part.own_square for part in found))
+    return passes.sum_parts(found)
 
 
 @dataclass(frozen=True)
@@ -79,21 +76,21 @@ def _block_survey(block: Block, unit: float, shifts: _Shifts) -> Survey:
             X, block.y, weight, unit, shift, target_shift, sums, squares, fourths, cross
         )
         stored = np.full(p, float(block.n_rows))
-    passes.check_finite(block, sums, squares)
     share = 1.0 / total if total > 0.0 else 0.0
-    return Survey(
-        weight=total,
-        n_rows=block.n_rows,
-        mean=shift + share * sums,
-        square=squares - share * sums**2,
-        target_mean=target_shift + share * target_sums,
-        target_square=target_squares - share * target_sums**2,
-        cross=cross - share * np.outer(target_sums, sums),
-        stored=stored,
-        own_square=squares,
-        fourth=fourths,
-        any_sparse=block.is_sparse,
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are reported later
+        return Survey(
+            weight=total,
+            n_rows=block.n_rows,
+            mean=shift + share * sums,
+            square=squares - share * sums**2,
+            target_mean=target_shift + share * target_sums,
+            target_square=target_squares - share * target_sums**2,
+            cross=cross - share * np.outer(target_sums, sums),
+            stored=stored,
+            own_square=squares,
+            fourth=fourths,
+            any_sparse=block.is_sparse,
+        )
 
 
 def visit(node: Node, request: Visit) -> Models:
