@@ -162,31 +162,6 @@ def skglm(name: str, **parameters: Any) -> Maker:
     return make
 
 
-def skglm_huber(delta: float, alpha: float) -> Maker:
-    """Return the maker of skglm's ridge with Huber loss."""
-
-    def make(tol: float) -> Any:
-        from skglm import GeneralizedLinearEstimator
-        from skglm.datafits import Huber
-        from skglm.penalties import L2
-        from skglm.solvers import LBFGS
-
-        return GeneralizedLinearEstimator(Huber(delta), L2(alpha), LBFGS(tol=tol))
-
-    return make
-
-
-def skglm_hinge(C: float) -> Maker:
-    """Return the maker of skglm's linear SVM."""
-
-    def make(tol: float) -> Any:
-        from skglm import LinearSVC
-
-        return LinearSVC(C=C, tol=tol)
-
-    return make
-
-
 def glum(alpha: float, l1_ratio: float) -> Maker:
     """Return the maker of glum's linear model of the normal family."""
 

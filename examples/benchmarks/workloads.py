@@ -20,8 +20,6 @@ from .peers import (
     quantile_by_highs,
     sgd,
     skglm,
-    skglm_hinge,
-    skglm_huber,
     sklearn,
     snap_linear,
     snap_svc,
@@ -165,7 +163,6 @@ def lasso(title: str, table: Callable[[], data.Table], n_rows: int, alpha: float
 
 def svm(title: str, table: Callable[[], data.Table], loss: str, C: float, **extra: Any) -> Workload:
     """Return a workload of a linear SVM."""
-    more = {"skglm": Contestant(skglm_hinge(C))} if extra.pop("with_skglm", False) else {}
     return Workload(
         title,
         table,
@@ -177,8 +174,7 @@ def svm(title: str, table: Callable[[], data.Table], loss: str, C: float, **extr
                 (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6),
             ),
             "snapml": Contestant(snap_svc(loss, C), (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)),
-        }
-        | more,
+        },
         **extra,
     )
 
@@ -308,7 +304,6 @@ WORKLOADS: dict[str, Workload] = {
         regression(huber, 1e-4),
         {
             "dask_dml": ours(gd(loss="huber", epsilon=1.35, alpha=1e-4)),
-            "skglm": Contestant(skglm_huber(1.35, 1e-4)),
         },
     ),
     "epsilon-insensitive": Workload(
@@ -346,7 +341,6 @@ WORKLOADS: dict[str, Workload] = {
         1e-3,
         bar=0.4,
         rival="snapml",
-        with_skglm=True,
     ),
     "squared-hinge": svm(
         "squared hinge, 300,000 x 100, C=1e-3",
