@@ -50,14 +50,14 @@ class _SharedPasses(CallbackSupportMixin):
         y : array-like or Dask collection of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         **params : dict
-            ``groups`` for the splitter; everything else for ``fit`` of the estimator.
-            ``sample_weight`` counts in the fits, and in the scores where the scorer takes it.  With
-            metadata routing, what is requested where.
+            Arguments of ``fit`` of the estimator, and ``groups`` for the splitter.
+            ``sample_weight`` counts in the fits, and in the scores if the scorer accepts it.  With
+            metadata routing, arguments are passed on to the objects that request them.
 
         Returns
         -------
         self : object
-            Fitted.
+            The fitted search.
 
         Raises
         ------

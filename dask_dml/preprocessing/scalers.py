@@ -27,12 +27,12 @@ class _LearnsExtremes(InverseMixin, DistributedTransformerMixin):
     n_samples_seen_: int
 
     def partial_fit(self, X: Any, y: Any = None) -> Any:
-        """Update the means and variances with more rows.
+        """Update the extremes with more rows.
 
         Parameters
         ----------
         X : array-like, DataFrame, dask array or dask DataFrame of shape (n_samples, n_features)
-            More rows.
+            More rows, with as many features as at the first call.
         y : object
             Not used.
 
