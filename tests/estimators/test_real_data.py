@@ -90,8 +90,10 @@ def test_frames_of_real_columns(client, table):
 def test_the_other_squared_error_models(table, penalty):
     X, y = values(table)
     other = {
-        "l1": Lasso(alpha=0.01, tol=1e-10, max_iter=10**5),
-        "elasticnet": ElasticNet(alpha=0.01, l1_ratio=0.15, tol=1e-10, max_iter=10**5),
+        "l1": Lasso(alpha=0.01, tol=1e-10, max_iter=10**5, precompute=True),
+        "elasticnet": ElasticNet(
+            alpha=0.01, l1_ratio=0.15, tol=1e-10, max_iter=10**5, precompute=True
+        ),
         None: LinearRegression(),
     }[penalty]
     # scikit-learn finds the optimum of scaled columns only: its own scale is put into the penalty.
