@@ -1,6 +1,7 @@
 """Callbacks see every round, can end a fit, and are always torn down."""
 
 import threading
+from importlib.util import find_spec
 
 import dask.array as da
 import numpy as np
@@ -351,7 +352,8 @@ def test_in_searches_that_share_passes(name, piped, capsys):
     before = names.index("search")
     assert set(names[:before]) == {"round"}
     assert before >= 2
-    assert "round" in names[before:]
+    # Pipelines of scikit-learn before 1.9 pass no callbacks on to their steps.
+    assert "round" in names[before:] or (piped and find_spec("sklearn.callback") is None)
     mine, theirs = (s.best_estimator_[-1] if piped else s.best_estimator_ for s in (search, want))
     np.testing.assert_array_equal(mine.coef_, theirs.coef_)
     assert not drawn or "DistributedGridSearchCV - search" in capsys.readouterr().out
