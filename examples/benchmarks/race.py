@@ -97,8 +97,12 @@ class Judge:
 def calibrate(
     contender: Contender, tolerances: tuple[float, ...], judge: Judge, accuracy: float, row: Row
 ) -> None:
-    """Find the loosest tolerance that reaches the accuracy."""
+    """Find the loosest tolerance that reaches the accuracy, from that of the row on."""
+    if row.objective is not None and judge.error(row.objective) <= accuracy:
+        return
     for tol in tolerances:
+        if row.tol is not None and tol >= row.tol:
+            continue
         fit = contender.fit(tol)
         row.first = fit.seconds if row.first is None else row.first
         row.tol, row.objective = tol, judge.value(fit)
@@ -167,6 +171,14 @@ def prepare(
                 fit = fitters[row.name].fit(tolerances[-1])
                 row.first = fit.seconds
                 judge.value(fit)
+            calibrate(fitters[row.name], tolerances, judge, accuracy, row)
+        except Failed as failure:
+            row.note = str(failure)
+    for row in rows:  # the best may have been found after they were calibrated
+        if accuracy is None or row.note or row.name not in fitters:
+            continue
+        try:
+            tolerances = workload.contestants[row.name].tolerances
             calibrate(fitters[row.name], tolerances, judge, accuracy, row)
         except Failed as failure:
             row.note = str(failure)

@@ -62,3 +62,38 @@ def test_objectives_of_classes(workloads, loss, n_classes):
     model = DistributedLinearSVC(loss=loss, C=0.1).fit(X, y)
     found = workloads.margins(loss, 0.1)(X, y, model.coef_, model.intercept_)
     assert found == pytest.approx(np.sum(model.objective_), rel=1e-9)
+
+
+class Stepwise:
+    """A contestant whose objective is so far above 1 as its tolerance is large."""
+
+    def __init__(self, least):
+        self.least, self.asked = least, []
+
+    def fit(self, tol):
+        from examples.benchmarks.contender import Fit
+
+        self.asked.append(tol)
+        value = np.array([1.0 + max(tol, self.least)])
+        return Fit(0.1, value, np.zeros(1), None, 0, 0)
+
+
+def test_tolerances_are_those_of_the_best_that_is_found_last(workloads):
+    from examples.benchmarks import race
+
+    names = {"ours": (1e-1, 1e-3), "second": (4e-2, 1e-3), "last": (1e-3,)}
+    contestants = {
+        name: workloads.Contestant(lambda tol: None, tolerances)
+        for name, tolerances in names.items()
+    }
+    workload = workloads.Workload("", None, None, contestants, accuracy=2e-2)
+    judge = race.Judge(lambda X, y, coef, intercept: float(coef[0]), None, None)
+    fitters = {"ours": Stepwise(0.05), "second": Stepwise(0.0), "last": Stepwise(0.0)}
+    rows = [race.Row(name) for name in names]
+    race.prepare(workload, rows, fitters, judge)
+    assert judge.best == 1.001
+    assert rows[0].note.startswith("not within")
+    # It was the best until the last one came.
+    assert fitters["second"].asked == [4e-2, 1e-3]
+    assert [row.tol for row in rows[1:]] == [1e-3, 1e-3]
+    assert not any(row.note for row in rows[1:])
