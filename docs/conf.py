@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import dask
 from docutils import nodes
 from latex2mathml.converter import convert
 
@@ -34,6 +35,9 @@ autosummary_generate = True
 autodoc_typehints = "none"
 # The templates list methods; numpydoc would add inherited ones without pages.
 numpydoc_show_class_members = False
+
+# The clusters of the gallery would log every round; read when distributed is imported.
+dask.config.set({"logging": {"distributed": "warning", "dask_dml": "warning"}})
 
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",

@@ -19,6 +19,8 @@ from dask_dml.input.read import read_input
 BYTES_PER_SECOND, PRODUCTS_PER_SECOND = 1e9, 5e9
 #: Sizes of chunks, in bytes, between which there is nothing to advise.
 SMALL_CHUNK, LARGE_CHUNK = 2**20, 2**30
+#: Seconds from which on a round trip is that of a network; on one machine it takes some 3 ms.
+LONG_TRIP = 0.02
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class Explanation:
         Parameters that were set but will have no effect, with the reason.
     advice : list of str
         Suggestions for a faster or safer fit.
+    trip : float
+        Seconds of a round trip to the scheduler.  Every pass waits for at least one.  0 in this
+        process.
     """
 
     estimator: str
@@ -96,19 +101,21 @@ class Explanation:
     seconds: tuple[float, float]
     ignored: dict[str, str] = field(default_factory=dict)
     advice: list[str] = field(default_factory=list)
+    trip: float = 0.0
 
     def facts(self) -> dict[str, str]:
         """Return the explanation as lines of text, by their titles."""
         rows = "unknown" if math.isnan(self.n_rows) else f"{self.n_rows:,.0f}"
         room = "no limit" if math.isinf(self.room) else _bytes(self.room)
         where = f"{self.workers} worker(s), " if self.workers else "this process, "
+        answer = f", {1e3 * self.trip:.2g} ms for a round trip" if self.workers else ""
         low, high = self.seconds
         time = "unknown" if math.isnan(low) else f"about {low:.2g} to {high:.2g} s"
         return {
             "data": f"{rows} rows, {self.n_features:,} columns, {self.dtype}",
             "chunks": f"{self.n_chunks:,}",
             "memory": f"{_bytes(self.nbytes)} for X; there is room for {room}",
-            "engine": f"{self.engine}: {where}{self.threads} thread(s)",
+            "engine": f"{self.engine}: {where}{self.threads} thread(s){answer}",
             "solver": f"{self.solver}: {self.why}",
             "passes": f"usually {self.passes[0]} to {self.passes[1]}",
             "time": f"{time}, without reading the data and compiling kernels",
@@ -179,6 +186,7 @@ class ExplainedMixin(CallbackSupportMixin):
             seconds=_seconds(method, n_rows, chunks.n_features, found),
             ignored=ignored,
             advice=_advice(chunks, found, method, ignored),
+            trip=found.trip,
         )
 
     def _codes(self, X: Any, y: Any) -> Any:  # noqa: ARG002 - of classifiers
@@ -216,7 +224,7 @@ def _seconds(method: Method, n_rows: float, n_features: int, found: Any) -> tupl
     one = found.nbytes / BYTES_PER_SECOND
     if method.squares:
         one += n_rows * n_features**2 / 2 / PRODUCTS_PER_SECOND
-    low, high = (one * n / max(found.n_threads, 1) for n in method.passes)
+    low, high = ((one / max(found.n_threads, 1) + found.trip) * n for n in method.passes)
     return low, high
 
 
@@ -244,6 +252,11 @@ def _advice(chunks: Any, found: Any, method: Method, ignored: Mapping[str, str])
         said.append(
             f"{len(chunks.X)} chunk(s) keep at most as many of the {found.n_threads} threads busy: "
             "rechunk into more."
+        )
+    if found.trip > LONG_TRIP and method.passes[1] > 3:
+        said.append(
+            f"Every pass waits {1e3 * found.trip:.0f} ms for the cluster's answer: fit in a "
+            "process near the scheduler, or with a solver that needs fewer passes."
         )
     if method.solver == "gd":
         said.append(

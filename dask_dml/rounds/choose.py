@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -90,6 +91,8 @@ class Foretold:
         Bytes that X may take there.
     n_workers, n_threads : int
         Workers (none in this process), and threads of all of them.
+    trip : float
+        Seconds of a round trip to the scheduler, through which every pass goes; 0 in this process.
     """
 
     engine: str
@@ -97,6 +100,7 @@ class Foretold:
     room: float
     n_workers: int
     n_threads: int
+    trip: float = 0.0
 
 
 def foretell(chunks: Chunks, n_jobs: int | None = None) -> Foretold:
@@ -115,18 +119,28 @@ def foretell(chunks: Chunks, n_jobs: int | None = None) -> Foretold:
         from dask_dml.rounds.calls import check_client
 
         check_client(client)
-        workers = worker_info(client).values()
+        workers, trip = _asked(client)
         room = CLUSTER_SHARE * cluster_memory(client)
         measured = _measured(chunks, room, client, 1)
         engine = "cluster" if _fits(measured, room) else "streaming"
-        threads = sum(worker["nthreads"] for worker in workers)
-        return Foretold(engine, measured.nbytes, room, len(workers), threads)
+        threads = sum(worker["nthreads"] for worker in workers.values())
+        return Foretold(engine, measured.nbytes, room, len(workers), threads, trip)
     room = local_room()
     if not chunks.lazy:
         return Foretold("memory", chunks.nbytes, room, 0, n_threads)
     measured = _measured(chunks, room, None, n_threads) if chunks.nbytes > room else chunks
     engine = "memory" if _fits(measured, room) else "streaming"
     return Foretold(engine, measured.nbytes, room, 0, n_threads)
+
+
+def _asked(client: Client) -> tuple[dict[str, dict[str, Any]], float]:
+    """Return what is known of the workers, and the seconds until the scheduler has said so."""
+    seconds = []
+    for _ in range(2):  # the first time may open a connection
+        began = time.perf_counter()
+        workers = worker_info(client)
+        seconds.append(time.perf_counter() - began)
+    return workers, min(seconds)
 
 
 def visit_once(chunks: Chunks, function: ShardFunction, broadcast: Any = None) -> Any:

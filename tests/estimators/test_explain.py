@@ -1,6 +1,7 @@
 """What `explain` tells is what fits then do."""
 
 import copy
+import time
 import warnings
 
 import dask.array as da
@@ -124,6 +125,26 @@ def test_advice(client):
     assert told.workers == told.threads == 2
     one = da.from_array(X, chunks=(200, -1))
     assert "rechunk into more" in " ".join(DistributedGDRegressor().explain(one, Y).advice)
+
+
+def test_far_clusters(client, monkeypatch):
+    """Round trips count in the seconds of every pass."""
+    lazy = da.from_array(X, chunks=(50, -1)), Y
+    near = DistributedGDRegressor("huber").explain(*lazy)
+    assert near.trip > 0.0
+    assert DistributedGDRegressor("huber").explain(X, Y).trip == 0.0
+    ask = choose.worker_info
+
+    def slowly(client):
+        time.sleep(0.1)
+        return ask(client)
+
+    monkeypatch.setattr(choose, "worker_info", slowly)
+    far = DistributedGDRegressor("huber").explain(*lazy)
+    assert far.trip >= 0.1
+    assert far.seconds[1] >= far.passes[1] * 0.1
+    assert "near the scheduler" in " ".join(far.advice)
+    assert not any("scheduler" in said for said in DistributedGDRegressor().explain(*lazy).advice)
 
 
 def test_unknown_sizes():
