@@ -1,5 +1,6 @@
 """Splitting of Dask collections, searches, and the choice of a penalty."""
 
+from dask_dml.model_selection.groups import DistributedGroupKFold
 from dask_dml.model_selection.path import regularization_path
 from dask_dml.model_selection.search import (
     DistributedGridSearchCV,
@@ -11,6 +12,7 @@ from dask_dml.model_selection.splitters import (
     DistributedRepeatedKFold,
     DistributedShuffleSplit,
     DistributedStratifiedKFold,
+    DistributedTimeSeriesSplit,
 )
 from dask_dml.model_selection.validation import (
     cross_val_predict,
@@ -20,11 +22,13 @@ from dask_dml.model_selection.validation import (
 
 __all__ = [
     "DistributedGridSearchCV",
+    "DistributedGroupKFold",
     "DistributedKFold",
     "DistributedRandomizedSearchCV",
     "DistributedRepeatedKFold",
     "DistributedShuffleSplit",
     "DistributedStratifiedKFold",
+    "DistributedTimeSeriesSplit",
     "cross_val_predict",
     "cross_val_score",
     "cross_validate",

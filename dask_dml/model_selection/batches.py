@@ -196,8 +196,8 @@ class Batch:
         """
         leaders = self._find_leaders([row[0] for row in rows], len(folds))
         fits = [
-            Fit(fold, partial(self._fit, estimator, leader))
-            for row, leader in zip(rows, leaders, strict=True)
+            Fit(fold, partial(self._fit, estimator, leader), number)
+            for number, (row, leader) in enumerate(zip(rows, leaders, strict=True))
             for estimator, fold in zip(row, folds, strict=True)
         ]
         errors = iter(self._run(fits))
@@ -233,7 +233,10 @@ class Batch:
             if n_folds >= LEADER_FOLDS and self._may_lead(candidate)
         }
         keys = {number: _key(leader) for number, leader in leaders.items()}
-        fits = [Fit(self.everything(), partial(self._fit, one, None)) for one in leaders.values()]
+        fits = [
+            Fit(self.everything(), partial(self._fit, leader, None), number)
+            for number, leader in leaders.items()
+        ]
         for (number, leader), error in zip(leaders.items(), self._run(fits), strict=True):
             if error is None:
                 self._leaders[keys[number]] = leader

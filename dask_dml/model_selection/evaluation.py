@@ -34,6 +34,7 @@ from dask_dml.model_selection.scoring import Scoring, call_scorer
 from dask_dml.model_selection.splitters import by_class
 from dask_dml.model_selection.watch import Propagation
 from dask_dml.passes.divisions import ByClass, ClassPieces, Division, Listed, Split
+from dask_dml.solvers.shared_rounds import UnderWay
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Evaluation:
     plan : Plan
         What is wanted.
     after_round : callable or None, default=None
-        Called after each pass that fits have shared.
+        Called with what is under way after each pass that fits have shared.
 
     Raises
     ------
@@ -95,7 +96,7 @@ class Evaluation:
         X: Any,
         y: Any,
         plan: Plan,
-        after_round: Callable[[], None] | None = None,
+        after_round: Callable[[UnderWay], None] | None = None,
     ) -> None:
         if getattr(last_step(estimator), "checkpoint", None) is not None:
             raise ValueError(
@@ -237,11 +238,8 @@ class Evaluation:
         self, n_rows: int, y: Any, classes: Callable[[], ClassPieces] | None = None
     ) -> tuple[list[Division], list[Split]]:
         if self._folds is None:
-            groups = self.plan.split.get("groups")
-            if groups is not None and is_dask(groups):
-                groups = groups.compute()
             self._folds = make_folds(
-                self.plan.cv, n_rows, lambda: _targets(y), groups,
+                self.plan.cv, n_rows, lambda: _targets(y), self.plan.split.get("groups"),
                 classes=classes, classifier=self.plan.classifier,
             )  # fmt: skip
             self.n_splits = len(self._folds[1])

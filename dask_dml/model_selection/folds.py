@@ -19,12 +19,14 @@ from sklearn.model_selection import (
     check_cv,
 )
 
+from dask_dml.input.kinds import is_dask
 from dask_dml.model_selection.splitters import (
     DistributedKFold,
     DistributedStratifiedKFold,
+    DistributedTimeSeriesSplit,
     each_held_out,
 )
-from dask_dml.passes.divisions import ClassPieces, Cut, Division, Listed, Split
+from dask_dml.passes.divisions import ClassPieces, Division, Listed, Split
 
 #: Splits that `cv=None` stands for, as in scikit-learn.
 DEFAULT_SPLITS = 5
@@ -53,7 +55,7 @@ def make_folds(
         Rows of the table.
     labels : callable
         Returns the targets, for splitters that look at them.
-    groups : array-like of shape (n_samples,), default=None
+    groups : array-like or Dask collection of shape (n_samples,), default=None
         Groups, likewise.
     classes : callable or None, default=None
         Finds the classes of the rows, where they are.
@@ -74,7 +76,7 @@ def make_folds(
         outside of the table.
     """
     cv = DEFAULT_SPLITS if cv is None else cv
-    own = _without_positions(cv, n_rows, classes, classifier=classifier)
+    own = _without_positions(cv, n_rows, classes, groups, classifier=classifier)
     if own is not None:
         return own
     y = None if isinstance(cv, _WITHOUT_LABELS) or not hasattr(cv, "split") else labels()
@@ -83,6 +85,8 @@ def make_folds(
     splitter = check_cv(cv, y, classifier=classifier)
     # Splitters look at the number of rows only, unless they are given groups or classes.
     table = np.zeros((n_rows, 1))
+    if is_dask(groups):
+        groups = groups.compute()
     pairs = splitter.split(table, y, groups)
     listed = [(_positions(a, n_rows), _positions(b, n_rows)) for a, b in pairs]
     if not listed:
@@ -98,7 +102,12 @@ def make_folds(
 
 
 def _without_positions(
-    cv: Any, n_rows: int, classes: Callable[[], ClassPieces] | None, *, classifier: bool
+    cv: Any,
+    n_rows: int,
+    classes: Callable[[], ClassPieces] | None,
+    groups: Any,
+    *,
+    classifier: bool,
 ) -> tuple[list[Division], list[Split]] | None:
     """Return the folds of splitters that need no positions of rows; None of others."""
     found: tuple[list[Division], list[Split]] | None = None
@@ -113,35 +122,16 @@ def _without_positions(
         elif not classifier:
             found = DistributedKFold(int(cv)).divide(n_rows)
     elif hasattr(cv, "divide"):
-        found = cv.divide(n_rows, classes)
+        found = cv.divide(n_rows, classes, groups)
     elif type(cv) is StratifiedKFold and not cv.shuffle and classes is not None:
         found = DistributedStratifiedKFold(cv.n_splits).divide(n_rows, classes)
     elif type(cv) is KFold and not cv.shuffle:
         found = DistributedKFold(cv.n_splits).divide(n_rows)
     elif type(cv) is TimeSeriesSplit:
-        found = _time_series(cv, n_rows)
+        found = DistributedTimeSeriesSplit(
+            cv.n_splits, max_train_size=cv.max_train_size, test_size=cv.test_size, gap=cv.gap
+        ).divide(n_rows)
     return found
-
-
-def _time_series(cv: TimeSeriesSplit, n_rows: int) -> tuple[list[Division], list[Split]] | None:
-    size = n_rows // (cv.n_splits + 1) if cv.test_size is None else cv.test_size
-    starts = range(n_rows - cv.n_splits * size, n_rows, size) if size > 0 else ()
-    spans = []
-    for start in starts:
-        end = start - cv.gap
-        begin = 0 if cv.max_train_size is None else max(end - cv.max_train_size, 0)
-        spans.append((begin, end, start, start + size))
-    if not spans or spans[0][0] >= spans[0][1]:
-        return None  # scikit-learn says what is wrong
-    bounds = sorted({bound for span in spans for bound in span} - {0, n_rows})
-    starts_of_parts = np.array([0, *bounds])
-
-    def between(low: int, high: int) -> tuple[int, ...]:
-        inside = (starts_of_parts >= low) & (starts_of_parts < high)
-        return tuple(int(part) for part in np.flatnonzero(inside))
-
-    splits = [Split(0, between(a, b), between(c, d)) for a, b, c, d in spans]
-    return [Cut(tuple(bounds))], splits
 
 
 def _positions(rows: Iterable[int], n_rows: int) -> np.ndarray:

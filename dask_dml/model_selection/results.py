@@ -32,7 +32,11 @@ class Trial:
 
 
 def cv_results(
-    candidates: Sequence[Mapping[str, Any]], trials: Sequence[Sequence[Trial]], *, train: bool
+    candidates: Sequence[Mapping[str, Any]],
+    trials: Sequence[Sequence[Trial]],
+    *,
+    train: bool,
+    rung: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Return ``cv_results_``.
 
@@ -44,6 +48,9 @@ def cv_results(
         By candidate and split.
     train : bool
         Whether there are scores on the training rows.
+    rung : ndarray of int of shape (n_candidates,), default=None
+        Candidates of a lower one rank behind all those of a higher one, whose scores are of longer
+        fits.
     """
     results: dict[str, Any] = {}
     for name in ("fit_time", "score_time"):
@@ -54,7 +61,7 @@ def cv_results(
     for name in trials[0][0].test:
         _put(results, "test", name, [[trial.test[name] for trial in row] for row in trials])
         means = results[f"mean_test_{name}"]
-        results[f"rank_test_{name}"] = _ranks(means)
+        results[f"rank_test_{name}"] = _ranks(means, rung)
         if train:
             _put(results, "train", name, [[trial.train[name] for trial in row] for row in trials])
     return results
@@ -68,7 +75,13 @@ def _put(results: dict[str, Any], side: str, name: str, values: list[list[float]
     results[f"std_{side}_{name}"] = scores.std(axis=1)
 
 
-def _ranks(means: np.ndarray) -> np.ndarray:
+def _ranks(means: np.ndarray, rung: np.ndarray | None) -> np.ndarray:
+    if rung is not None:
+        ranks = np.empty(len(means), dtype=np.int32)
+        for number in np.unique(rung):
+            mine = rung == number
+            ranks[mine] = _ranks(means[mine], None) + np.count_nonzero(rung > number)
+        return ranks
     if np.isnan(means).all():
         return np.ones(len(means), dtype=np.int32)
     # Candidates without a score come last.

@@ -18,7 +18,7 @@ from sklearn.model_selection import (
 from sklearn.utils.metadata_routing import process_routing
 
 from dask_dml.estimators.monitor import CallbackSupportMixin, with_callbacks
-from dask_dml.model_selection.results import cv_results
+from dask_dml.model_selection.results import Trial, cv_results
 from dask_dml.model_selection.scoring import Scoring
 from dask_dml.model_selection.watch import SearchMonitor
 
@@ -35,6 +35,7 @@ class _SharedPasses(CallbackSupportMixin):
     refit: Any
     cv: Any
     verbose: int
+    halving: float | None
     error_score: Any
     return_train_score: bool
 
@@ -76,9 +77,10 @@ class _SharedPasses(CallbackSupportMixin):
             if self.verbose > 0:
                 print(f"Fitting {len(candidates)} candidates on the folds together", flush=True)
             with monitor.stage("search"):
-                trials = evaluation.run(candidates)
+                trials, rung, extra = self._run(evaluation, candidates, scoring, monitor)
             self.n_splits_ = evaluation.n_splits
-            results = cv_results(candidates, trials, train=self.return_train_score)
+            results = cv_results(candidates, trials, train=self.return_train_score, rung=rung)
+            results.update(extra)
             names = list(trials[0][0].test)
             self.multimetric_ = not (scoring.single and names == ["score"])
             self._check_several(names)
@@ -90,6 +92,30 @@ class _SharedPasses(CallbackSupportMixin):
                     self._fit_best(evaluation, propagation)
         monitor.end()
         return self
+
+    def _run(
+        self,
+        evaluation: Evaluation,
+        candidates: list[dict[str, Any]],
+        scoring: Scoring,
+        monitor: SearchMonitor,
+    ) -> tuple[list[list[Trial]], np.ndarray | None, dict[str, np.ndarray]]:
+        """Return the trials, by candidate and split, and what is known of candidates that left."""
+        # Numba is loaded at the first fit, as above.
+        from dask_dml.model_selection.halving import check_factor, run_by_halving
+
+        if self.halving is None:
+            return evaluation.run(candidates), None, {}
+        factor = check_factor(self.halving, self.estimator)
+        name = "score" if scoring.single else self.refit
+        if not isinstance(name, str):
+            raise ValueError(
+                "halving needs one score that decides who goes on: set refit to its name, got "
+                f"refit={self.refit!r}."
+            )
+        found = run_by_halving(evaluation, candidates, factor, name, monitor.say)
+        extra = {"iter": found.rung, "n_resources": found.n_iterations}
+        return found.trials, found.rung, extra
 
     def _plan(self, scoring: Scoring, params: dict[str, Any]) -> Plan:
         from dask_dml.model_selection.evaluation import Plan
@@ -184,18 +210,26 @@ class DistributedGridSearchCV(_SharedPasses, GridSearchCV):
         As in scikit-learn.  Splitters receive the number of rows and, if they need them, the
         targets and groups, but not X.  None stands for five folds.
     verbose : int, default=0
-        Whether to print the number of candidates.  0 prints nothing.
+        Whether to print the number of candidates, and after each pass how many of them are still
+        under way.  0 prints nothing.
     pre_dispatch : int or str, default='2*n_jobs'
         Not used.
     error_score : "raise" or float, default=nan
         Score of a fit that fails.  ``"raise"`` raises its error.
     return_train_score : bool, default=False
         Whether to score the training rows as well.
+    halving : float or None, default=None
+        None fits every candidate to its end.  A number above one compares all candidates after 5
+        iterations.  One in so many goes on, with so many times the iterations, until no more than
+        so many are left, which are fitted to their end.  The others leave with the scores that
+        they have reached.
 
     Attributes
     ----------
     cv_results_ : dict of ndarray
         Scores, ranks and parameters.  Fits that run together are given equal shares of the time.
+        With `halving` ``iter`` counts how often a candidate has gone on, and ``n_resources`` is the
+        number of iterations that it was given last.  Those that left rank behind those that stayed.
     best_estimator_ : estimator
         The best candidate, fitted to all rows.
     best_score_ : float
@@ -223,6 +257,11 @@ class DistributedGridSearchCV(_SharedPasses, GridSearchCV):
     problem on the driver.  Scores that are computed from sums need no memory of the size of the
     data.
 
+    Fits that go on by `halving` begin anew, so that the last ones are those of a search without it.
+    It pays where fits take many iterations, but not for squared error, whose fits all take one
+    pass.  The method is successive halving: K. Jamieson, A. Talwalkar (2016), "Non-stochastic best
+    arm identification and hyperparameter optimization", AISTATS.
+
     Examples
     --------
     >>> import dask.array as da
@@ -234,6 +273,35 @@ class DistributedGridSearchCV(_SharedPasses, GridSearchCV):
     >>> search.fit(X, y).best_params_
     {'alpha': 0.001}
     """
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        halving: float | None = None,
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_grid,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.halving = halving
 
     def _candidates(self) -> list[dict[str, Any]]:
         return list(ParameterGrid(self.param_grid))
@@ -257,7 +325,7 @@ class DistributedRandomizedSearchCV(_SharedPasses, RandomizedSearchCV):
         See `DistributedGridSearchCV`.
     random_state : int, RandomState instance or None, default=None
         Seed of the draws.  The same seed draws the same candidates as scikit-learn.
-    error_score, return_train_score
+    error_score, return_train_score, halving
         See `DistributedGridSearchCV`.
 
     Attributes
@@ -283,6 +351,39 @@ class DistributedRandomizedSearchCV(_SharedPasses, RandomizedSearchCV):
     >>> search.fit(X, y).cv_results_["mean_test_score"].shape
     (10,)
     """
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_distributions: Any,
+        *,
+        n_iter: int = 10,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        random_state: int | np.random.RandomState | None = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        halving: float | None = None,
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_distributions,
+            n_iter=n_iter,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.halving = halving
 
     def _candidates(self) -> list[dict[str, Any]]:
         return list(

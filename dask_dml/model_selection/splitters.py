@@ -26,6 +26,7 @@ from dask_dml.passes.divisions import (
     ByClass,
     ClassPieces,
     Consecutive,
+    Cut,
     Division,
     Drawn,
     Shuffled,
@@ -39,21 +40,28 @@ _SPLITS = Interval(Integral, 2)
 TEST_SHARE = 0.1
 
 
-class _Splitter(BaseEstimator):
+class Splitter(BaseEstimator):
     """What the splitters share: index arrays for those who want them."""
 
     n_splits: int
     _constraints: ClassVar[dict[str, tuple[Constraint, ...]]]
 
-    def divide(self, n_rows: int, classes: Callable[[], ClassPieces] | None) -> Folds:
+    def divide(
+        self,
+        n_rows: int,
+        classes: Callable[[], ClassPieces] | None = None,
+        groups: Any = None,
+    ) -> Folds:
         """Return how the rows are divided, and the parts of each split.
 
         Parameters
         ----------
         n_rows : int
             Rows of the table.
-        classes : callable or None
+        classes : callable or None, default=None
             Finds the classes of the rows.
+        groups : array-like or Dask collection of shape (n_samples,), default=None
+            Groups of the rows.
         """
         raise NotImplementedError
 
@@ -68,8 +76,8 @@ class _Splitter(BaseEstimator):
         return int(self.n_splits)
 
     def split(
-        self, X: Any, y: Any = None, groups: Any = None  # noqa: ARG002 - as others
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the positions of the rows of each split, for scikit-learn's searches.
 
         Parameters
@@ -78,8 +86,8 @@ class _Splitter(BaseEstimator):
             Rows to split.  They are counted if their number is not known.
         y : array-like or Dask collection of shape (n_samples,), default=None
             Classes of the rows, for splitters that keep their proportions.
-        groups : object
-            Ignored.
+        groups : array-like or Dask collection of shape (n_samples,), default=None
+            Groups of the rows, for splitters that keep them together.
 
         Yields
         ------
@@ -89,7 +97,7 @@ class _Splitter(BaseEstimator):
         n_rows = _count(X)
         labels = None if y is None else _in_memory(y)
         divisions, splits = self.divide(
-            n_rows, None if labels is None else lambda: ClassPieces.of(labels)
+            n_rows, None if labels is None else lambda: ClassPieces.of(labels), groups
         )
         for split in splits:
             division = divisions[split.division]
@@ -112,7 +120,7 @@ class _Splitter(BaseEstimator):
             )
 
 
-class DistributedKFold(_Splitter):
+class DistributedKFold(Splitter):
     """K folds of consecutive or random rows, the same for every chunking.
 
     Parameters
@@ -158,7 +166,7 @@ class DistributedKFold(_Splitter):
         self.shuffle = shuffle
         self.random_state = random_state
 
-    def divide(self, n_rows: int, classes: Any = None) -> Folds:  # noqa: ARG002 - as others
+    def divide(self, n_rows: int, classes: Any = None, groups: Any = None) -> Folds:  # noqa: ARG002 - as others
         """Return how the rows are divided, and the parts of each split."""
         self._check(n_rows)
         division: Division = Consecutive(n_rows, self.n_splits)
@@ -167,7 +175,7 @@ class DistributedKFold(_Splitter):
         return [division], each_held_out(0, self.n_splits)
 
 
-class DistributedRepeatedKFold(_Splitter):
+class DistributedRepeatedKFold(Splitter):
     """K folds of random rows, repeated several times, the same for every chunking.
 
     Parameters
@@ -211,7 +219,7 @@ class DistributedRepeatedKFold(_Splitter):
         """Return the number of splits."""
         return int(self.n_splits * self.n_repeats)
 
-    def divide(self, n_rows: int, classes: Any = None) -> Folds:  # noqa: ARG002 - as others
+    def divide(self, n_rows: int, classes: Any = None, groups: Any = None) -> Folds:  # noqa: ARG002 - as others
         """Return how the rows are divided, and the parts of each split."""
         self._check(n_rows)
         seeds = np.random.default_rng(_seed(self.random_state)).integers(2**31, size=self.n_repeats)
@@ -220,7 +228,7 @@ class DistributedRepeatedKFold(_Splitter):
         return divisions, splits
 
 
-class DistributedShuffleSplit(_Splitter):
+class DistributedShuffleSplit(Splitter):
     """Random test and training rows, drawn anew for each split, the same for every chunking.
 
     Parameters
@@ -269,7 +277,7 @@ class DistributedShuffleSplit(_Splitter):
         self.train_size = train_size
         self.random_state = random_state
 
-    def divide(self, n_rows: int, classes: Any = None) -> Folds:  # noqa: ARG002 - as others
+    def divide(self, n_rows: int, classes: Any = None, groups: Any = None) -> Folds:  # noqa: ARG002 - as others
         """Return how the rows are divided, and the parts of each split."""
         check_parameters(type(self).__name__, self.get_params(), self._constraints)
         test_size = self.test_size
@@ -281,7 +289,7 @@ class DistributedShuffleSplit(_Splitter):
         return divisions, [Split(number, (1,), (0,)) for number in range(len(seeds))]
 
 
-class DistributedStratifiedKFold(_Splitter):
+class DistributedStratifiedKFold(Splitter):
     """K folds that keep the proportions of the classes, the same for every chunking.
 
     Parameters
@@ -323,13 +331,101 @@ class DistributedStratifiedKFold(_Splitter):
         self.shuffle = shuffle
         self.random_state = random_state
 
-    def divide(self, n_rows: int, classes: Callable[[], ClassPieces] | None) -> Folds:
+    def divide(
+        self,
+        n_rows: int,
+        classes: Callable[[], ClassPieces] | None = None,
+        groups: Any = None,  # noqa: ARG002 - as others
+    ) -> Folds:
         """Return how the rows are divided, and the parts of each split."""
         self._check(n_rows)
         if classes is None:
             raise ValueError(f"{type(self).__name__} keeps the shares of classes: y is needed.")
         seed = _seed(self.random_state) if self.shuffle else None
         return [by_class(classes(), self.n_splits, seed)], each_held_out(0, self.n_splits)
+
+
+class DistributedTimeSeriesSplit(Splitter):
+    """Training rows that come before the test rows, for tables in the order of time.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of splits, at least two.
+    max_train_size : int or None, default=None
+        Largest number of training rows.  None takes all rows before the gap.
+    test_size : int or None, default=None
+        Number of test rows.  None stands for ``n_samples // (n_splits + 1)``.
+    gap : int, default=0
+        Rows between the training rows and the test rows that are left out.
+
+    See Also
+    --------
+    sklearn.model_selection.TimeSeriesSplit
+
+    Notes
+    -----
+    The splits are those of scikit-learn's `TimeSeriesSplit`.  Rows are known by their position
+    alone.
+
+    Examples
+    --------
+    >>> from dask_dml.model_selection import DistributedTimeSeriesSplit
+    >>> cv = DistributedTimeSeriesSplit(2)
+    >>> [(train.tolist(), test.tolist()) for train, test in cv.split(range(6))]
+    [([0, 1], [2, 3]), ([0, 1, 2, 3], [4, 5])]
+    """
+
+    _constraints: ClassVar[dict[str, tuple[Constraint, ...]]] = {
+        "n_splits": (_SPLITS,),
+        "max_train_size": (COUNT, NONE),
+        "test_size": (COUNT, NONE),
+        "gap": (Interval(Integral, 0),),
+    }
+
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        max_train_size: int | None = None,
+        test_size: int | None = None,
+        gap: int = 0,
+    ) -> None:
+        self.n_splits = n_splits
+        self.max_train_size = max_train_size
+        self.test_size = test_size
+        self.gap = gap
+
+    def divide(self, n_rows: int, classes: Any = None, groups: Any = None) -> Folds:  # noqa: ARG002 - as others
+        """Return how the rows are divided, and the parts of each split.
+
+        Raises
+        ------
+        ValueError
+            If there are not enough rows.
+        """
+        check_parameters(type(self).__name__, self.get_params(), self._constraints)
+        size = n_rows // (self.n_splits + 1) if self.test_size is None else self.test_size
+        first = n_rows - self.n_splits * size
+        if size == 0 or first - self.gap <= 0:
+            raise ValueError(
+                f"Too many splits={self.n_splits} for number of samples={n_rows} with "
+                f"test_size={size} and gap={self.gap}."
+            )
+        spans = []
+        for start in range(first, n_rows, size):
+            end = start - self.gap
+            begin = 0 if self.max_train_size is None else max(end - self.max_train_size, 0)
+            spans.append((begin, end, start, start + size))
+        bounds = sorted({bound for span in spans for bound in span} - {0, n_rows})
+        starts_of_parts = np.array([0, *bounds])
+
+        def between(low: int, high: int) -> tuple[int, ...]:
+            inside = (starts_of_parts >= low) & (starts_of_parts < high)
+            return tuple(int(part) for part in np.flatnonzero(inside))
+
+        splits = [Split(0, between(a, b), between(c, d)) for a, b, c, d in spans]
+        return [Cut(tuple(bounds))], splits
 
 
 def by_class(pieces: ClassPieces, n_splits: int, seed: int | None) -> ByClass:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask_dml.estimators.monitor import ROUND
+
+if TYPE_CHECKING:
+    from dask_dml.solvers.shared_rounds import UnderWay
 
 #: Given an estimator that is to be fitted, passes callbacks on to it as long as it is open.
 Propagation = Callable[[Any], AbstractContextManager[None]]
@@ -30,6 +33,8 @@ class SearchMonitor:
     """
 
     def __init__(self, search: Any, X: Any, y: Any, sample_weight: Any, n_stages: int) -> None:
+        self._verbose = search.verbose > 0
+        self._n_passes = 0
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._given = {"estimator": search, "X": X, "y": y, "metadata": metadata}
         self._watched = bool(getattr(search, "_skl_callbacks", ()))
@@ -55,12 +60,23 @@ class SearchMonitor:
             yield
             task.call_on_fit_task_end(**self._given)
 
-    def after_round(self) -> None:
+    def after_round(self, under_way: UnderWay) -> None:
         """Tell of a pass that has served all fits that are under way."""
+        self._n_passes += 1
+        if under_way.n_fits > 1:
+            self.say(
+                f"pass {self._n_passes}: {under_way.candidates} of {under_way.n_candidates} "
+                f"candidates, {under_way.fits} of {under_way.n_fits} fits under way"
+            )
         if self._watched and self._stage is not None:
             task = self._stage.subcontext(task_name=ROUND)
             task.call_on_fit_task_begin(**self._given)
             task.call_on_fit_task_end(**self._given)
+
+    def say(self, line: str) -> None:
+        """Print a line where the search is verbose."""
+        if self._verbose:
+            print(line, flush=True)
 
     def end(self) -> None:
         """Tell of the end of the search."""

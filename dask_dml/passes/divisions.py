@@ -156,6 +156,32 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """Parts of runs of consecutive rows.
+
+    Attributes
+    ----------
+    first : ndarray of int of shape (n_runs,)
+        First row of each run, ascending from zero.
+    part : ndarray of int of shape (n_runs,)
+        Part of each run.
+    n_parts : int
+        Number of parts.
+    """
+
+    first: np.ndarray
+    part: np.ndarray
+    n_parts: int
+
+    def parts(self, start: int, stop: int) -> np.ndarray:
+        """Return the part of each of some consecutive rows of the table."""
+        low = int(np.searchsorted(self.first, start, side="right")) - 1
+        high = int(np.searchsorted(self.first, stop, side="left"))
+        edges = np.append(np.maximum(self.first[low:high], start), stop)
+        return np.repeat(self.part[low:high], np.diff(edges))
+
+
+@dataclass(frozen=True)
 class ByClass:
     """Parts that all have their share of each class.
 

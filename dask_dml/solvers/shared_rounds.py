@@ -46,10 +46,30 @@ class Fit(NamedTuple):
         The rows that it sees; None for all.
     run : callable
         ``run(rounds)`` makes its rounds and returns a result.
+    candidate : int, default=0
+        What is fitted: fits on several folds are of the same candidate.
     """
 
     fold: Fold | None
     run: Callable[[Rounds], Any]
+    candidate: int = 0
+
+
+class UnderWay(NamedTuple):
+    """How far a batch of fits is.
+
+    Attributes
+    ----------
+    fits, candidates : int
+        How many have not ended.
+    n_fits, n_candidates : int
+        How many there are.
+    """
+
+    fits: int
+    candidates: int
+    n_fits: int
+    n_candidates: int
 
 
 class Abandoned(BaseException):
@@ -71,10 +91,10 @@ class SharedRounds:
     Attributes
     ----------
     after_round : callable or None
-        Called after every round of fits, in the thread that runs them.
+        Called with what is under way after every round of fits, in the thread that runs them.
     """
 
-    after_round: Callable[[], None] | None = None
+    after_round: Callable[[UnderWay], None] | None = None
 
     def __init__(self, rounds: Rounds, divided: DividedRows, n_threads: int = 1) -> None:
         self.rounds = rounds
@@ -110,9 +130,7 @@ class SharedRounds:
         return tuple(int(n) for n in counts.sum(axis=1))
 
     def _run(self, fits: Sequence[Fit]) -> list[Any]:
-        members = [
-            _Member(self, next(self.numbers), fit.fold, self.rows_of(fit.fold)) for fit in fits
-        ]
+        members = [_Member(self, next(self.numbers), fit, self.rows_of(fit.fold)) for fit in fits]
         threads = [
             threading.Thread(
                 target=contextvars.copy_context().run,
@@ -147,7 +165,7 @@ class SharedRounds:
                 return
             self._answer(waiting, members)
             if self.after_round is not None:
-                self.after_round()
+                self.after_round(_under_way(waiting, members))
             computing = len(waiting)
             for member in waiting:
                 member.ready.set()
@@ -250,6 +268,11 @@ class SharedRounds:
         return answers
 
 
+def _under_way(waiting: Sequence[_Member], members: Sequence[_Member]) -> UnderWay:
+    alive, all_of_them = ({one.candidate for one in some} for some in (waiting, members))
+    return UnderWay(len(waiting), len(alive), len(members), len(all_of_them))
+
+
 def _first_alike(asked: Mapping[int, Request]) -> dict[int, int]:
     """Return for each fit the first one that asks for the same, such as for a sample."""
     known: dict[Request, int] = {}
@@ -271,10 +294,11 @@ class _Member:
     """The rounds of one fit of a batch; see `dask_dml.rounds.base.Rounds`."""
 
     def __init__(
-        self, shared: SharedRounds, number: int, fold: Fold | None, shard_rows: tuple[int, ...]
+        self, shared: SharedRounds, number: int, fit: Fit, shard_rows: tuple[int, ...]
     ) -> None:
         self.number = number
-        self.fold = fold
+        self.fold = fit.fold
+        self.candidate = fit.candidate
         self.shard_rows = shard_rows
         self.n_rounds = 0
         self.engine = shared.rounds.engine

@@ -3,22 +3,35 @@
 import itertools
 
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.base import clone
+from sklearn.base import clone, is_regressor
 from sklearn.model_selection import (
     GridSearchCV,
+    GroupKFold,
     KFold,
     ShuffleSplit,
     StratifiedKFold,
     TimeSeriesSplit,
     cross_val_score,
 )
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from dask_dml import DistributedGDRegressor, DistributedLinearSVC
 from dask_dml import model_selection as ours
 from dask_dml.model_selection.folds import make_folds
-from dask_dml.passes.divisions import ByClass, ClassPieces, Cut, Shuffled, permuted
+from dask_dml.passes.divisions import (
+    ByClass,
+    ClassPieces,
+    Cut,
+    Listed,
+    Runs,
+    Shuffled,
+    permuted,
+)
 
 RNG = np.random.default_rng(6)
 N = 143
@@ -76,6 +89,10 @@ def test_time_series_need_one_division(cv):
         for s in splits
     ]
     assert as_sets(found) == as_sets(cv.split(X))
+    own = ours.DistributedTimeSeriesSplit(
+        cv.n_splits, max_train_size=cv.max_train_size, test_size=cv.test_size, gap=cv.gap
+    )
+    assert as_sets(own.split(X)) == as_sets(cv.split(X))
 
 
 @pytest.mark.parametrize(
@@ -143,11 +160,17 @@ def chunked(array, sizes):
             Y,
         ),
         (TimeSeriesSplit(3), DistributedGDRegressor(), Y),
+        (
+            ours.DistributedTimeSeriesSplit(3, max_train_size=40, test_size=20, gap=2),
+            DistributedGDRegressor(),
+            Y,
+        ),
         (3, DistributedLinearSVC(), LABELS),
         (ours.DistributedStratifiedKFold(4, shuffle=True, random_state=0), DistributedLinearSVC(),
          LABELS),
     ],
-    ids=["shuffled", "repeated", "drawn", "time-series", "int-classes", "shuffled-classes"],
+    ids=["shuffled", "repeated", "drawn", "time-series", "own-time-series", "int-classes",
+         "shuffled-classes"],
 )  # fmt: skip
 def test_the_same_folds_for_every_chunking(cv, model, y):
     expected = cross_val_score(model, X, y, cv=cv)
@@ -187,6 +210,72 @@ def test_labels_stay_where_they_are():
     assert whole == [test for _, test in as_sets(cv.split(X, LABELS))]
 
 
+# No two groups have the same size: scikit-learn's releases differ in such ties.
+NUMBERED = np.repeat(RNG.permutation(16), [*range(1, 16), 23])
+NAMED = np.array(["north", "south", "east", "west"], dtype=object)[RNG.integers(4, size=N)]
+
+
+@pytest.mark.parametrize("groups", [NUMBERED, NAMED], ids=["numbers-in-order", "names"])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_groups_are_kept_together(groups, shuffle):
+    given = {"n_splits": 3, "shuffle": shuffle, "random_state": 3 if shuffle else None}
+    cv, twin = ours.DistributedGroupKFold(**given), GroupKFold(**given)
+    assert as_sets(cv.split(X, groups=groups)) == as_sets(twin.split(X, groups=groups))
+    for sizes in ((N,), (50, 0, 60, 33), (20,) * 7 + (3,)):
+        lazy = chunked(groups, sizes)
+        assert as_sets(cv.split(X, groups=lazy)) == as_sets(twin.split(X, groups=groups))
+    frame = dd.from_pandas(pd.Series(groups), npartitions=4)
+    assert as_sets(cv.split(X, groups=frame)) == as_sets(twin.split(X, groups=groups))
+
+
+@pytest.mark.parametrize(
+    "model", [DistributedGDRegressor("huber"), DistributedLinearSVC()], ids=str
+)
+def test_searches_with_lazy_groups(model):
+    """Folds of groups are the same in memory, in chunks, in pipelines and beside scikit-learn."""
+    y = Y if is_regressor(model) else LABELS
+    codes = y if is_regressor(model) else np.unique(y, return_inverse=True)[1].astype(float)
+    expected = cross_val_score(model, X, y, cv=GroupKFold(3), groups=NUMBERED)
+    piped = make_pipeline(FunctionTransformer(), model)
+    for sizes in ((N,), (50, 0, 60, 33)):
+        table, lazy = chunked(X, sizes), chunked(NUMBERED, sizes)
+        for one in (model, piped):
+            found = ours.cross_val_score(
+                one, table, chunked(codes, sizes), cv=ours.DistributedGroupKFold(3), groups=lazy
+            )
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_groups_in_order_take_little():
+    groups = np.repeat(np.arange(50), 2000)
+    lazy = da.from_array(groups, chunks=30_000)
+    (division,), _ = ours.DistributedGroupKFold(4).divide(len(groups), groups=lazy)
+    assert isinstance(division, Runs)
+    assert len(division.first) < 60
+    (mixed,), _ = ours.DistributedGroupKFold(4).divide(
+        len(groups), groups=np.arange(len(groups)) % 50
+    )
+    assert isinstance(mixed, Listed)
+    assert mixed.part.itemsize == 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (None, "should not be None"),
+        (np.zeros(N), "number of groups: 1"),
+        (NUMBERED[:-1], "inconsistent numbers of samples"),
+        (np.where(NUMBERED == 3, np.nan, NUMBERED), "NaN in chunk 0"),
+        (np.where(NAMED == "west", None, NAMED), "NaN in chunk 0"),
+        (X, "one dimension"),
+        (da.from_array(X), "one dimension"),
+    ],
+)
+def test_bad_groups(groups, message):
+    with pytest.raises(ValueError, match=message):
+        list(ours.DistributedGroupKFold(3).split(X, groups=groups))
+
+
 @pytest.mark.parametrize(
     ("cv", "y", "message"),
     [
@@ -196,6 +285,9 @@ def test_labels_stay_where_they_are():
         (ours.DistributedStratifiedKFold(3), None, "y is needed"),
         (ours.DistributedShuffleSplit(3, test_size=0.9, train_size=0.5), Y, "sum of test_size"),
         (ours.DistributedShuffleSplit(3, test_size=1.5), Y, "test_size"),
+        (ours.DistributedTimeSeriesSplit(3, test_size=80), Y, "Too many splits=3"),
+        (ours.DistributedTimeSeriesSplit(1), Y, "n_splits"),
+        (ours.DistributedTimeSeriesSplit(3, gap=-1), Y, "gap"),
     ],
 )
 def test_bad_splitters(cv, y, message):
