@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +10,13 @@ from distributed import Client, LocalCluster, default_client
 from hypothesis import HealthCheck, settings
 
 from dask_dml.rounds.worker import open_fits
+from tests.patience import (  # the first two are hooks of pytest-timeout
+    pytest_timeout_cancel_timer,
+    pytest_timeout_set_timer,
+    within,
+)
+
+__all__ = ["pytest_timeout_cancel_timer", "pytest_timeout_set_timer"]
 
 # The function-scoped `client` only makes a shared client the current one.
 settings.register_profile(
@@ -78,12 +84,10 @@ def process_client(process_cluster: Client) -> Iterator[Client]:
 
 def _current(client: Client) -> Iterator[Client]:
     # Dask drops the keys of the test before some time after that has let go of them.
-    deadline = time.monotonic() + 5
     if any(client.has_what().values()):
         # Frames that an exception has gone through hold each other, and what they persisted.
         gc.collect()
-    while any(client.has_what().values()) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    within(5, lambda: not any(client.has_what().values()))
     with client.as_current():
         yield client
     assert not leftovers(client), "the test left data of the package on the cluster"

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 
 from distributed import Client, LocalCluster
 
+from tests.patience import within
+
 LOCAL = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
 
 
@@ -66,9 +68,9 @@ def separate_scheduler(tmp_path, **environment):
         ),
     ):  # fmt: skip
         wait_until(contact.exists)
-        client = Client(scheduler_file=str(contact), set_as_default=False, timeout=30)
+        client = Client(scheduler_file=str(contact), set_as_default=False, timeout=300)
         try:
-            client.wait_for_workers(1, timeout=30)
+            client.wait_for_workers(1)
             with client.as_current():
                 yield client, scheduler
         finally:
@@ -76,10 +78,7 @@ def separate_scheduler(tmp_path, **environment):
 
 
 def wait_until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+    assert within(seconds, condition), "waited in vain"
 
 
 def stop(running):

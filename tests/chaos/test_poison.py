@@ -107,7 +107,7 @@ def test_a_chunk_that_kills_its_worker_is_named(tmp_path):
                     cwd=tmp_path, PYTHONPATH=os.pathsep.join([*sys.path, os.getcwd()]),
                 )
             )  # fmt: skip
-        client.wait_for_workers(4, timeout=120)
+        client.wait_for_workers(4)
         with pytest.raises(KilledWorker) as reading:
             DistributedGDRegressor().fit(*made(X_poison="kill"))
         with (

@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dask_dml import DistributedGDRegressor
+from tests.patience import within
 
 X, Y, WEIGHT = reference.table(60, 3, seed=31)
 FRAME = pd.DataFrame(X, columns=["a", "b", "c"])
@@ -63,17 +64,8 @@ def test_fitted_attributes_are_plain_numpy_and_python(client, solver, outputs):
 def test_everything_a_fit_made_is_released(client):
     before = set(client.who_has())
     DistributedGDRegressor("huber").fit(da.from_array(X, chunks=(10, 3)), Y)
-    wait_until(lambda: set(client.who_has()) <= before)
+    assert within(5, lambda: set(client.who_has()) <= before)
     assert not client.futures or set(client.futures) <= before
-
-
-def wait_until(condition, seconds=5.0):
-    import time
-
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_clone_and_pickle(client):

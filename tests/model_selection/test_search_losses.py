@@ -50,7 +50,7 @@ def client():
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_lost_worker_costs_a_round(name, client, monkeypatch):
     search, y = SEARCHES[name]
-    client.wait_for_workers(2, timeout=30)
+    client.wait_for_workers(2)
     asked, recoveries = [], []
     original = SharedRounds._round
 

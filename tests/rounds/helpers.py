@@ -16,6 +16,7 @@ import threadpoolctl
 from dask_dml.input.chunks import Chunks
 from dask_dml.rounds import choose, open_rounds
 from dask_dml.rounds.worker import Answer
+from tests.patience import within
 
 
 def column_sums(shard, broadcast):
@@ -81,6 +82,14 @@ def block_sizes(shard, broadcast):
     return [[block.n_rows for block in shard.blocks]]
 
 
+GATE = threading.Event()
+
+
+def wait_at_gate(number):
+    """Keep a thread of a worker in this process busy until somebody opens the gate."""
+    return GATE.wait()
+
+
 def blas_threads(shard, broadcast):
     libraries = threadpoolctl.threadpool_info()
     return tuple(each["num_threads"] for each in libraries if each["user_api"] == "blas")
@@ -132,8 +141,6 @@ def interrupt(seconds):
 
 def wait_for_release(client):
     """Wait until running kernels have ended; then there must be nothing of the package."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and (threads() or any(client.has_what().values())):
-        time.sleep(0.02)
+    within(5, lambda: not threads() and not any(client.has_what().values()))
     assert not any(client.has_what().values())
     assert not threads()

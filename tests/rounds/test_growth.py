@@ -54,7 +54,7 @@ def test_workers_that_join_are_used_from_a_later_round_on(caplog):
         alone = rounds.map_reduce(slow_sums, 0.02)
         numbers = rounds.map_reduce(numbered)
         cluster.scale(3)
-        client.wait_for_workers(3, timeout=30)
+        client.wait_for_workers(3)
         for made in count():
             if len(set(rounds.homes)) == 3:
                 break

@@ -57,7 +57,7 @@ def fitted(mode, X, y):
 def test_a_killed_worker_changes_no_bit(process_client, monkeypatch, mode, sparse):
     """It takes along what its nodes remember: their part of the gradient, and the columns."""
     client = process_client
-    client.wait_for_workers(2, timeout=30)
+    client.wait_for_workers(2)
     X, y = chunked(*rows(sparse))
     expected, undisturbed = fitted(mode, X, y)
     update, killed = ClusterRounds.update, []
@@ -75,7 +75,7 @@ def test_a_killed_worker_changes_no_bit(process_client, monkeypatch, mode, spars
     assert killed
     np.testing.assert_array_equal(found, expected)
     assert model.n_iter_ == undisturbed.n_iter_
-    client.wait_for_workers(2, timeout=30)
+    client.wait_for_workers(2)
 
 
 @pytest.mark.parametrize(

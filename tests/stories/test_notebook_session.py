@@ -16,6 +16,7 @@ from dask_dml import DistributedGDRegressor, DistributedLinearSVC, DistributedSG
 from dask_dml.rounds import choose
 from dask_dml.rounds.cluster import ClusterRounds
 from dask_dml.rounds.streaming import StreamingRounds
+from tests.patience import within
 
 RNG = np.random.default_rng(2)
 N = 4000
@@ -93,10 +94,7 @@ def traces(client):
 
 def assert_gone(client):
     """A kernel in the middle of its rows runs to their end; nothing else may be left."""
-    deadline = time.monotonic() + 30
-    while left := traces(client):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.02)
+    assert within(30, lambda: not traces(client)), traces(client)
 
 
 def interrupt(client, name, begin, seconds):
