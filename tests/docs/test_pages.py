@@ -68,6 +68,38 @@ def test_the_reference_lists_every_public_name():
         assert all(hasattr(module, name) for name in module.__all__)
 
 
+# --- Features -------------------------------------------------------------------------------------
+
+
+def rows_of_features(title):
+    page = (DOCS / "features.md").read_text()
+    table = re.search(r"^\|(?:---\|)+\n((?:\|.*\n)+)", page[page.index(title) :], re.MULTILINE)
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table[1].splitlines()]
+
+
+@pytest.mark.parametrize("row", rows_of_features("## What is here"), ids=lambda row: row[0][:30])
+def test_every_feature_has_a_test(row):
+    _, where, tests = row
+    (page,) = re.findall(r"\((.*)\.md\)", where)
+    assert (DOCS / f"{page}.md").exists()
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", tests)
+    assert len(named) == tests.count("`") / 2 >= 1
+    for file, name in named:
+        functions = [
+            node.name
+            for node in ast.walk(ast.parse((ROOT / file).read_text()))
+            if isinstance(node, ast.FunctionDef)
+        ]
+        assert name in functions, f"{file}::{name}"
+
+
+def test_what_is_said_of_other_packages_has_a_source():
+    for row in rows_of_features("## Beside other packages"):
+        assert len(row) == 8
+        for cell in row[2:]:
+            assert cell == "-" or re.fullmatch(r"\[[^]]+\]\[[\w-]+\]", cell), (row[0], cell)
+
+
 # --- Conversions ----------------------------------------------------------------------------------
 
 rng = np.random.default_rng(0)
