@@ -298,6 +298,7 @@ class Batch:
         judge = Judge(
             wanted.scoring, self.labels, classes, self.chunks.n_outputs,
             weighted=wanted.weighted, on_error=wanted.on_error,
+            moments=wanted.weighted or self.chunks.weight is None,
         )  # fmt: skip
         return judge.score(self.shared, asked, wanted.names)
 

@@ -157,6 +157,8 @@ class Judge:
         Whether the rows' weights count.
     on_error : callable
         Called with the exception where a scorer raises; returns the score.
+    moments : bool, default=False
+        Whether second moments that fits have collected are of rows that weigh as scores want it.
     """
 
     def __init__(
@@ -168,6 +170,7 @@ class Judge:
         *,
         weighted: bool,
         on_error: Callable[[Exception], float],
+        moments: bool = False,
     ) -> None:
         self.scoring = scoring
         self.labels = labels
@@ -176,6 +179,7 @@ class Judge:
         self.n_outputs = n_outputs
         self.weighted = weighted
         self.on_error = on_error
+        self.moments = moments
 
     def score(
         self, shared: Any, asked: Sequence[tuple[Fold | None, Sequence[Any]]], names: Sequence[str]
@@ -223,7 +227,21 @@ class Judge:
         self, shared: Any, asked: Any, names: Sequence[str], function: Any, found: Any
     ) -> None:
         wanted = [(number, fold, models) for number, (fold, models) in enumerate(asked) if models]
-        sums = shared.sums([(fold, function, self._models(models)) for _, fold, models in wanted])
+        told = [self._models(models) for _, _, models in wanted]
+        sums: list[Any] = [None] * len(wanted)
+        if self.moments and {self.scoring.names[name] for name in names} <= set(_OF_SQUARES):
+            # Numba is loaded at the first fit: importing the package stays quick.
+            from dask_dml.model_selection.moment_scores import sums_of_moments
+
+            sums = [
+                sums_of_moments(shared, fold, models)
+                for (_, fold, _), models in zip(wanted, told, strict=True)
+            ]
+        left = [place for place, found_already in enumerate(sums) if found_already is None]
+        if left:
+            visited = shared.sums([(wanted[n][1], function, told[n]) for n in left])
+            for place, total in zip(left, visited, strict=True):
+                sums[place] = total
         for (number, _, models), total in zip(wanted, sums, strict=True):
             for position, model in enumerate(models):
                 for name in names:
@@ -349,11 +367,15 @@ def _explained(left: np.ndarray, spread: np.ndarray) -> float:
     return float(scores.mean())
 
 
-_OF_RESIDUALS: dict[str, Callable[[ResidualSums, int], float]] = {
+#: Scores that sums of squares are enough for.
+_OF_SQUARES: dict[str, Callable[[ResidualSums, int], float]] = {
     "r2": _r2,
     "explained_variance": lambda sums, n: _explained(sums.square[n], sums.spread),
     "neg_mean_squared_error": lambda sums, n: -float(_squares(sums, n).mean()),
     "neg_root_mean_squared_error": lambda sums, n: -float(np.sqrt(_squares(sums, n)).mean()),
+}
+_OF_RESIDUALS = {
+    **_OF_SQUARES,
     "neg_mean_absolute_error": lambda sums, n: -float((sums.absolute[n] / sums.weight).mean()),
 }
 _OF_RESIDUALS_AND_LARGEST = {

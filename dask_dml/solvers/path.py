@@ -11,6 +11,7 @@ import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -173,6 +174,55 @@ def solve_path(
     )
 
 
+class HeldOut(NamedTuple):
+    """Residuals of models on some rows, as their moments tell.
+
+    Attributes
+    ----------
+    bias : ndarray of shape (n_models, n_outputs)
+        Mean residuals.
+    square : ndarray of shape (n_models, n_outputs)
+        Mean squares of the residuals about their means.
+    terms : ndarray of shape (n_models, n_outputs)
+        Sums of the magnitudes that the squares are sums of.
+    """
+
+    bias: np.ndarray
+    square: np.ndarray
+    terms: np.ndarray
+
+
+def held_out(coef: np.ndarray, intercept: np.ndarray, test: Statistics) -> HeldOut:
+    """Return the moments of residuals on some rows, from the statistics of the rows.
+
+    Parameters
+    ----------
+    coef : ndarray of shape (n_models, n_outputs, n_features)
+        Coefficients.
+    intercept : ndarray of shape (n_models, n_outputs)
+        Intercepts.
+    test : Statistics
+        Of the rows.
+
+    Raises
+    ------
+    RuntimeError
+        If a square is negative by more than rounding, which cannot be.
+    """
+    B = symmetric(test.products) / test.weight
+    c, square = test.cross / test.weight, test.target_square / test.weight
+    curved = np.einsum("kop,pq,koq->ko", coef, B, coef, optimize=True)
+    crossed = np.einsum("kop,po->ko", coef, c)
+    about = square - 2.0 * crossed + curved
+    terms = square + 2.0 * np.abs(crossed) + curved
+    if np.any(about < -_ROUNDING * len(B) * terms):
+        raise RuntimeError(
+            "A mean squared error is negative. This is an error of dask_dml: please report it."
+        )
+    offset = test.target_mean - coef @ test.mean - intercept
+    return HeldOut(offset, np.where(about > 0.0, about, 0.0), terms)
+
+
 def held_out_errors(path: Path, test: Statistics) -> np.ndarray:
     """Return the mean squared errors of a path's solutions on some rows, from their statistics.
 
@@ -187,22 +237,6 @@ def held_out_errors(path: Path, test: Statistics) -> np.ndarray:
     -------
     errors : ndarray of shape (n_penalties, n_outputs)
         Weighted mean squared errors.
-
-    Raises
-    ------
-    RuntimeError
-        If an error is negative by more than rounding, which cannot be.
     """
-    B = symmetric(test.products) / test.weight
-    c, square = test.cross / test.weight, test.target_square / test.weight
-    curved = np.einsum("kop,pq,koq->ko", path.coef, B, path.coef, optimize=True)
-    crossed = np.einsum("kop,po->ko", path.coef, c)
-    # Of the residuals about their mean, and of that mean.
-    about = square - 2.0 * crossed + curved
-    offset = test.target_mean - path.coef @ test.mean - path.intercept
-    terms = square + 2.0 * np.abs(crossed) + curved
-    if np.any(about < -_ROUNDING * len(B) * terms):
-        raise RuntimeError(
-            "A mean squared error is negative. This is an error of dask_dml: please report it."
-        )
-    return np.where(about > 0.0, about, 0.0) + offset**2
+    found = held_out(path.coef, path.intercept, test)
+    return np.asarray(found.square + found.bias**2)

@@ -13,7 +13,7 @@ import sklearn
 from scipy.stats import loguniform
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
-from sklearn.linear_model import ElasticNet, Ridge
+from sklearn.linear_model import ElasticNet, LinearRegression, Ridge
 from sklearn.metrics import make_scorer, mean_pinball_loss
 from sklearn.model_selection import (
     GridSearchCV,
@@ -36,6 +36,7 @@ from dask_dml.model_selection import (
 )
 from dask_dml.model_selection.batches import run_batch
 from dask_dml.preprocessing import DistributedStandardScaler
+from dask_dml.solvers.shared_rounds import SharedRounds
 
 RNG = np.random.default_rng(8)
 N, P = 180, 5
@@ -99,6 +100,54 @@ def test_ridge_of_several_outputs_equals_scikit_learns():
         DistributedGDRegressor(), {"alpha": ALPHAS}, cv=4, scoring=SUMS, refit="r2"
     )
     assert_same(ours.fit(X, Y2), theirs.fit(X, Y2), names=SUMS, parameters=False)
+
+
+def count_passes(monkeypatch):
+    """Return a list that grows with every pass that scores rows."""
+    passes = []
+    visit = SharedRounds.sums
+    monkeypatch.setattr(
+        SharedRounds, "sums", lambda self, asked: passes.append(asked) or visit(self, asked)
+    )
+    return passes
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
+@pytest.mark.parametrize("target", [Y, Y2], ids=["one", "several"])
+def test_squares_are_scored_by_moments(weight, target, monkeypatch):
+    """Squared errors of least squares come from the moments that the fits have collected."""
+    if weight is not None and sklearn.__version__ < "1.8":
+        pytest.skip("searches of older releases weight scores with metadata routing only")
+    squares = [
+        "r2", "explained_variance", "neg_mean_squared_error", "neg_root_mean_squared_error",
+    ]  # fmt: skip
+    options = {"cv": KFold(4, shuffle=True, random_state=0), "scoring": squares, "refit": "r2"}
+    passes = count_passes(monkeypatch)
+    ours = DistributedGridSearchCV(
+        DistributedGDRegressor(), {"alpha": [1e-12, 1e-8]}, return_train_score=True, **options
+    )
+    ours.fit(X, target, sample_weight=weight)
+    assert not passes
+    # So weak that Ridge, which does not divide by the sum of weights, has the same solutions.
+    theirs = GridSearchCV(Ridge(), {"alpha": [1e-12, 1e-8]}, return_train_score=True, **options)
+    theirs.fit(X, target, sample_weight=weight)
+    for side in ("test", "train"):
+        for name in squares:
+            key = f"mean_{side}_{name}"
+            np.testing.assert_allclose(ours.cv_results_[key], theirs.cv_results_[key], rtol=1e-6)
+
+
+def test_moments_that_lost_digits_are_not_scored_by(monkeypatch):
+    passes = count_passes(monkeypatch)
+    exact = X @ np.arange(1.0, X.shape[1] + 1) + 1e-5 * Y
+    ours = DistributedGridSearchCV(
+        DistributedGDRegressor(), {"alpha": [1e-14, 1e-13]}, cv=4, scoring="neg_mean_squared_error"
+    ).fit(X, exact)
+    assert passes
+    theirs = GridSearchCV(
+        LinearRegression(), {"fit_intercept": [True]}, cv=4, scoring="neg_mean_squared_error"
+    ).fit(X, exact)
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, rel=1e-4)
 
 
 @pytest.mark.parametrize("labels", [LABELS, (LABELS == "red").astype(int)], ids=["three", "two"])
