@@ -17,7 +17,7 @@ from dask_dml.input.chunks import Chunks, make_block
 from dask_dml.input.kinds import is_dask
 
 if TYPE_CHECKING:
-    from dask_dml.solvers.dual.active_set_pass import DualPieces
+    from dask_dml.solvers.dual.dual_pieces import DualPieces
     from dask_dml.solvers.dual.support import Duals
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from dask_dml.kernels.csr import entries
+from dask_dml.kernels.dual_values import cost_of_row
 from dask_dml.kernels.rows import jit
 
 #: Rows that are shuffled among each other.  Groups are shuffled, too; a full shuffle of the rows
@@ -58,7 +59,7 @@ def sparse_norms(data, indices, indptr, inverse, norms):
 
 
 @jit
-def begin(f, sign, cost, squared, alpha, slack, active):
+def begin(f, sign, cost, weight, squared, alpha, slack, active):
     """List the rows that are worth a visit.
 
     Rows whose dual variable lies at a bound, and whose gradient pushes it there by more than
@@ -68,7 +69,7 @@ def begin(f, sign, cost, squared, alpha, slack, active):
     n_active = 0
     worst = target = 0.0
     for i in range(f.shape[0]):
-        c = cost[i]
+        c = cost_of_row(sign, cost, weight, i)
         if c <= 0.0:
             continue
         t = 1.0 - sign[i] * f[i]
@@ -109,7 +110,7 @@ def _urgency(t, a, c, squared):
 
 
 @jit
-def dense_survey(X, w, b, sign, cost, squared, alpha, urgency, adds, effect):
+def dense_survey(X, w, b, sign, cost, weight, squared, alpha, urgency, adds, effect):
     """Write the rows' urgency, and add ``sum_i alpha_i y_i x_i`` to ``effect`` if ``adds``.
 
     Returns how many are not held at a bound, and the sum of the losses.
@@ -122,11 +123,12 @@ def dense_survey(X, w, b, sign, cost, squared, alpha, urgency, adds, effect):
         for j in range(row.shape[0]):
             f += row[j] * w[j]
         t = 1.0 - sign[i] * (f + b)
-        urgency[i] = _urgency(t, alpha[i], cost[i], squared)
+        c = cost_of_row(sign, cost, weight, i)
+        urgency[i] = _urgency(t, alpha[i], c, squared)
         unsure += urgency[i] < 0.0
-        if cost[i] > 0.0:
+        if c > 0.0:
             excess = max(t, 0.0)
-            target += cost[i] * (excess * excess if squared else excess)
+            target += c * (excess * excess if squared else excess)
         signed = sign[i] * alpha[i]
         if adds and signed != 0.0:
             for j in range(row.shape[0]):
@@ -135,7 +137,9 @@ def dense_survey(X, w, b, sign, cost, squared, alpha, urgency, adds, effect):
 
 
 @jit
-def sparse_survey(data, indices, indptr, w, b, sign, cost, squared, alpha, urgency, adds, effect):
+def sparse_survey(
+    data, indices, indptr, w, b, sign, cost, weight, squared, alpha, urgency, adds, effect
+):
     """Write and add as `dense_survey`, its twin."""
     unsure = 0
     target = 0.0
@@ -144,11 +148,12 @@ def sparse_survey(data, indices, indptr, w, b, sign, cost, squared, alpha, urgen
         for at in entries(indptr, i):
             f += data[at] * w[np.uint64(indices[at])]
         t = 1.0 - sign[i] * (f + b)
-        urgency[i] = _urgency(t, alpha[i], cost[i], squared)
+        c = cost_of_row(sign, cost, weight, i)
+        urgency[i] = _urgency(t, alpha[i], c, squared)
         unsure += urgency[i] < 0.0
-        if cost[i] > 0.0:
+        if c > 0.0:
             excess = max(t, 0.0)
-            target += cost[i] * (excess * excess if squared else excess)
+            target += c * (excess * excess if squared else excess)
         signed = sign[i] * alpha[i]
         if adds and signed != 0.0:
             for at in entries(indptr, i):
@@ -196,10 +201,12 @@ def _moved(gradient, a, c, norm, squared):
 
 @jit
 def dense_epochs(
-    X, sign, cost, norms, squared, bias, inverse, factor, alpha, active, n, n_epochs, seed, w, b
-):
+    X, sign, cost, weight, norms, squared, bias, inverse, factor, alpha, active, n, n_epochs, seed,
+    w, b,
+):  # fmt: skip
     """Visit the active rows of a dense block some times; return the intercept.
 
+    What a violation by a row costs is said by `dask_dml.kernels.dual_values.cost_of_row`.
     ``alpha``, ``w`` and the intercept ``b`` are changed: ``w`` by ``factor * inverse * x_i`` and
     ``b`` by ``factor * bias`` for every unit that ``alpha_i y_i`` grows.  ``norms`` are the
     rows' squared norms without ``factor``, the part of the intercept included.
@@ -215,9 +222,10 @@ def dense_epochs(
                 for j in range(row.shape[0]):
                     f += row[j] * w[j]
                 gradient = sign[i] * (f + b) - 1.0
+                c = cost_of_row(sign, cost, weight, i)
                 if squared:
-                    gradient += 0.5 * alpha[i] / cost[i]
-                new = _moved(gradient, alpha[i], cost[i], factor * norms[i], squared)
+                    gradient += 0.5 * alpha[i] / c
+                new = _moved(gradient, alpha[i], c, factor * norms[i], squared)
                 change = factor * (new - alpha[i]) * sign[i]
                 if change != 0.0:
                     alpha[i] = new
@@ -229,8 +237,8 @@ def dense_epochs(
 
 @jit
 def sparse_epochs(
-    data, indices, indptr, sign, cost, norms, squared, bias, inverse, factor, alpha, active, n,
-    n_epochs, seed, w, b,
+    data, indices, indptr, sign, cost, weight, norms, squared, bias, inverse, factor, alpha, active,
+    n, n_epochs, seed, w, b,
 ):  # fmt: skip
     """Visit the active rows of a CSR block some times; the twin of `dense_epochs`."""
     state = np.uint64(seed) | np.uint64(1)
@@ -243,9 +251,10 @@ def sparse_epochs(
                 for k in entries(indptr, i):
                     f += data[k] * w[np.uint64(indices[k])]
                 gradient = sign[i] * (f + b) - 1.0
+                c = cost_of_row(sign, cost, weight, i)
                 if squared:
-                    gradient += 0.5 * alpha[i] / cost[i]
-                new = _moved(gradient, alpha[i], cost[i], factor * norms[i], squared)
+                    gradient += 0.5 * alpha[i] / c
+                new = _moved(gradient, alpha[i], c, factor * norms[i], squared)
                 change = factor * (new - alpha[i]) * sign[i]
                 if change != 0.0:
                     alpha[i] = new
@@ -254,3 +263,22 @@ def sparse_epochs(
                         j = np.uint64(indices[k])
                         w[j] += change * inverse[j] * data[k]
     return b
+
+
+@jit
+def dense_effect(X, signed, effect):
+    """Add multiples of the rows of a dense block to ``effect``."""
+    for i in range(X.shape[0]):
+        if signed[i] != 0.0:
+            row = X[i]
+            for j in range(row.shape[0]):
+                effect[j] += signed[i] * row[j]
+
+
+@jit
+def sparse_effect(data, indices, indptr, signed, effect):
+    """Add multiples of the rows of a CSR block to ``effect``."""
+    for i in range(signed.shape[0]):
+        if signed[i] != 0.0:
+            for at in entries(indptr, i):
+                effect[np.uint64(indices[at])] += signed[i] * data[at]

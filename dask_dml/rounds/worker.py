@@ -376,6 +376,8 @@ async def run_update(
 
     def call(shard: Shard) -> Any:
         before = None if shard.number in fresh else states[shard.number][number - 1]
+        # What came before that is not asked for again: there is no room for three of them.
+        states[shard.number] = {number - 1: before}
         after, partial = function(shard, before, broadcast)
         states[shard.number] = {number - 1: before, number: after}
         return partial

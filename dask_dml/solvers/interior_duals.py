@@ -8,7 +8,7 @@ import numpy as np
 
 from dask_dml.blocks import Shard
 from dask_dml.passes.interior import interior_alphas
-from dask_dml.solvers.dual.active_set_pass import DualPieces, pieces_of
+from dask_dml.solvers.dual.dual_pieces import DualPieces, pieces_of
 from dask_dml.solvers.dual.support import Duals
 
 

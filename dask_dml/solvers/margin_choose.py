@@ -15,9 +15,9 @@ from dask_dml.passes.margins import column_squares
 from dask_dml.rounds.base import Rounds, regaining
 from dask_dml.solvers.base import Limits, Outcome, minimise
 from dask_dml.solvers.dual.active_set import ENTRIES, MergeObjective, MergeStep, rows_to_merge
-from dask_dml.solvers.dual.active_set_pass import DualPieces, dual_values
 from dask_dml.solvers.dual.ascent_pass import count_dual_support, forget
 from dask_dml.solvers.dual.descent import DualObjective, DualStep, plan_dual
+from dask_dml.solvers.dual.dual_pieces import DualPieces, dual_values
 from dask_dml.solvers.dual.support import Duals, count_support
 from dask_dml.solvers.interior_duals import InteriorValues, interior_values
 from dask_dml.solvers.margin_columns import Columns, occurring
@@ -237,19 +237,19 @@ def find_duals(rounds: Rounds, task: Task) -> DualPieces:
         What is to be fitted.
     """
     task, batch, columns = _prepared(rounds, task)
-    labels = np.array([problem.label for problem in batch])
     pieces: DualPieces
     if task.solver == "newton":
 
         def solved() -> DualPieces:
             solution = _solve_newton(rounds, task, batch, columns)
             assert solution.duals is not None
+            labels = np.array([problem.label for problem in batch])
             ask = InteriorValues(replace(solution.duals, label=labels), solution.interior)
             values: DualPieces = rounds.update(interior_values, ask)
             return values
 
         return regaining(rounds, solved, lambda: None)
-    _, pieces = _dual_outcomes(rounds, task, batch, columns, dual_values, labels)
+    _, pieces = _dual_outcomes(rounds, task, batch, columns, dual_values, batch)
     return pieces.balanced() if np.isinf(task.scaling) else pieces
 
 

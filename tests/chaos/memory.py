@@ -111,11 +111,11 @@ FITS = {
 }
 
 
-def held(mib, containers):
+def held(mib, containers, names):
     """Print what a worker takes for each fit of rows that it holds."""
     print("| fit | X | times X |\n|---|---|---|", flush=True)
     for container in containers:
-        for name, model in FITS.items():
+        for name, model in ((name, FITS[name]) for name in names):
             # A process of its own: memory that an earlier fit has let go of would be used again.
             with cluster(1, memory_limit=0) as client:
                 pid = client.run(lambda: psutil.Process().pid).popitem()[1]
@@ -136,9 +136,10 @@ def main():
     parser.add_argument("--containers", nargs="+", default=["dense", "csr", "frame"])
     parser.add_argument("--limit", type=int, default=700, help="MiB of a worker")
     parser.add_argument("--held", type=int, help="MiB of X")
+    parser.add_argument("--fits", nargs="+", default=list(FITS), choices=list(FITS))
     options = parser.parse_args()
     if options.held:
-        held(options.held, options.containers)
+        held(options.held, options.containers, options.fits)
         return
     print("| X | times the memory | engine | seconds | peak of a worker | client | lost |")
     print("|---|---|---|---|---|---|---|", flush=True)

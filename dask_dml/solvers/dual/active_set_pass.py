@@ -6,7 +6,7 @@ that are most in want of a change now, together with one proposal for all others
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,8 +15,11 @@ import scipy.sparse as sp
 
 from dask_dml.blocks import Block, Matrix, Shard
 from dask_dml.kernels import dual_ascent as kernel
+from dask_dml.kernels import dual_values as values
 from dask_dml.passes.margins import spread
-from dask_dml.solvers.dual.ascent_pass import Metric, labels_and_costs, margins, metric_of
+from dask_dml.solvers.dual.ascent_pass import Metric, metric_of, row_numbers
+from dask_dml.solvers.dual.block_duals import BlockDuals, RowCosts, Tile, row_costs, tiles
+from dask_dml.solvers.dual.most_urgent import MostUrgent
 from dask_dml.solvers.dual.support import Duals
 
 #: Passes over its own rows, and visits of each row in one, by which a node begins.
@@ -160,18 +163,24 @@ class UrgentRows:
     cost: np.ndarray
 
     def __add__(self, other: UrgentRows) -> UrgentRows:
-        if not len(self.sign) or not len(other.sign):
-            return self if len(self.sign) else other
-        if sp.issparse(self.X) or sp.issparse(other.X):
-            X = sp.vstack([sp.csr_array(self.X), sp.csr_array(other.X)], format="csr")
-        else:
-            X = np.concatenate([self.X, other.X])
-        return UrgentRows(
-            X,
-            np.append(self.sign, other.sign),
-            np.append(self.alpha, other.alpha),
-            np.append(self.cost, other.cost),
-        )
+        return joined([self, other])
+
+
+def joined(parts: Sequence[UrgentRows]) -> UrgentRows:
+    """Return rows of several parts, one after the other."""
+    some = [part for part in parts if len(part.sign)] or list(parts[:1])
+    if len(some) == 1:
+        return some[0]
+    if any(sp.issparse(part.X) for part in some):
+        X = sp.vstack([sp.csr_array(part.X) for part in some], format="csr")
+    else:
+        X = np.concatenate([part.X for part in some])
+    return UrgentRows(
+        X,
+        np.concatenate([part.sign for part in some]),
+        np.concatenate([part.alpha for part in some]),
+        np.concatenate([part.cost for part in some]),
+    )
 
 
 @dataclass(frozen=True)
@@ -190,22 +199,43 @@ class MergeState:
 
     Attributes
     ----------
-    alpha, change : dict of int to list of ndarray
-        Dual variables of each problem, block by block, and their proposed change.
+    alpha : dict of int to list of BlockDuals
+        Dual variables of each problem, block by block.
+    proposed : dict of int to list of BlockDuals or None
+        Those that have been proposed; None if there was no proposal.
     sent : dict of int to list of ndarray
         Positions of the rows that were sent, block by block.
     penalty : Metric
         The penalty's, and the rows' norms in it.
     """
 
-    alpha: dict[int, list[np.ndarray]]
-    change: dict[int, list[np.ndarray]]
+    alpha: dict[int, list[BlockDuals]]
+    proposed: dict[int, list[BlockDuals] | None]
     sent: dict[int, list[np.ndarray]]
     penalty: Metric
 
+    @staticmethod
+    def above_zero(alpha: BlockDuals) -> np.ndarray:
+        """Return which dual variables of a block are above zero."""
+        return alpha.positive
 
-#: Labels and costs of the rows of one block.
-_Labels = tuple[np.ndarray, np.ndarray]
+
+@dataclass(frozen=True)
+class _Problem:
+    """One problem of the batch on one shard, in one round."""
+
+    shard: Shard
+    ask: MergeAsk
+    at: int
+
+    @property
+    def number(self) -> int:
+        return self.ask.numbers[self.at]
+
+    def rows(self, block: Block, factor: float = 1.0) -> RowCosts:
+        """Return labels and costs, the latter times a factor, of a block's rows."""
+        ask = self.ask
+        return row_costs(block, float(ask.label[self.at]), factor * ask.cost[self.at])
 
 
 def merge_round(
@@ -217,275 +247,225 @@ def merge_round(
         state = MergeState({}, {}, {}, penalty)
     # A repeated round starts from the state before it: that is left as it is.
     after = replace(
-        state, alpha=dict(state.alpha), change=dict(state.change), sent=dict(state.sent)
+        state, alpha=dict(state.alpha), proposed=dict(state.proposed), sent=dict(state.sent)
     )
     found = []
     for at, number in enumerate(ask.numbers):
-        labels = [labels_and_costs(block, ask.label[at], ask.cost[at]) for block in shard.blocks]
+        problem = _Problem(shard, ask, at)
         if number not in after.alpha and ask.start is not None:
-            after.alpha[number] = _started(shard, ask, ask.start.take([number]), labels)
+            after.alpha[number] = _started(problem, ask.start.take([number]))
         elif number not in after.alpha:
-            after.alpha[number] = _own_solution(shard, after, ask, at, labels)
+            after.alpha[number] = _own_solution(problem, after)
         else:
-            after.alpha[number] = _moved(shard, state, ask, at, labels)
-        if ask.gather:
-            found.append(_gather(shard, after, ask, at, labels))
-        else:
-            found.append(_survey(shard, after, ask, at, labels))
+            after.alpha[number] = _moved(problem, state)
+        find = _gather if ask.gather else _survey
+        found.append(find(problem, after))
     return after, MergeBatch(tuple(found))
 
 
-def _moved(
-    shard: Shard, state: MergeState, ask: MergeAsk, at: int, labels: list[_Labels]
-) -> list[np.ndarray]:
+def _moved(problem: _Problem, state: MergeState) -> list[BlockDuals]:
     """Return the dual variables after the changes."""
-    number, first, moved = ask.numbers[at], 0, []
-    merged = ask.merged[at].get(part_of(shard), np.empty(0))
+    shard, ask, number = problem.shard, problem.ask, problem.number
+    merged = ask.merged[problem.at].get(part_of(shard), np.empty(0))
     n_sent = sum(map(len, state.sent[number]))
     if len(merged) not in (0, n_sent):
         raise RuntimeError(
             f"internal error: {n_sent} rows were sent, {len(merged)} came back; please report it"
         )
-    for position, (_, cost) in enumerate(labels):
-        alpha = state.alpha[number][position] + ask.share[at] * state.change[number][position]
-        sent = state.sent[number][position]
+    share, first, moved = float(ask.share[problem.at]), 0, []
+    proposed = state.proposed[number] if share > 0.0 else None
+    for position, block in enumerate(shard.blocks):
+        rows, sent = problem.rows(block), state.sent[number][position]
+        alpha = state.alpha[number][position].values(rows)
+        if proposed is not None:
+            proposed[position].draw(alpha, share, rows)
         if len(merged):
             alpha[sent] = merged[first : first + len(sent)]
             first += len(sent)
         # What is nothing beside the cost may be all that there is with the squared hinge.
         if not ask.squared:
-            alpha[alpha <= ROUNDING * cost] = 0.0
-            alpha = np.where(alpha >= (1.0 - ROUNDING) * cost, cost, alpha)
-        moved.append(alpha)
+            values.hold(alpha, *rows, ROUNDING)
+        moved.append(BlockDuals.of(alpha, rows))
     return moved
 
 
-def _started(shard: Shard, ask: MergeAsk, start: Duals, labels: list[_Labels]) -> list[np.ndarray]:
+def _started(problem: _Problem, start: Duals) -> list[BlockDuals]:
     """Return the dual variables of one problem that belong to margins."""
     found = []
-    for block, (_, cost) in zip(shard.blocks, labels, strict=True):
-        alpha = np.abs(np.concatenate([values[:, 0] for _, values in start.tiles(block)]))
-        found.append(alpha if ask.squared else np.minimum(alpha, cost))
+    for block in problem.shard.blocks:
+        rows = problem.rows(block)
+        alpha = np.abs(np.concatenate([tile[:, 0] for _, tile in start.tiles(block)]))
+        if not problem.ask.squared:
+            np.minimum(alpha, rows.all(), out=alpha)
+        found.append(BlockDuals.of(alpha, rows))
     return found
 
 
-def _own_solution(
-    shard: Shard, state: MergeState, ask: MergeAsk, at: int, labels: list[_Labels]
-) -> list[np.ndarray]:
+def _own_solution(problem: _Problem, state: MergeState) -> list[BlockDuals]:
     """Return the node's share of what it finds by taking its own rows for a sample of all.
 
     What the shares of all nodes amount to is the mean of the nodes' solutions.
     """
+    shard, ask = problem.shard, problem.ask
     share = shard.n_rows / ask.n_rows
-    own = [(sign, cost / share) for sign, cost in labels]
     alpha = [np.zeros(block.n_rows) for block in shard.blocks]
     w, b = np.zeros(shard.blocks[0].n_features), 0.0
     for number in range(START_PASSES):
-        b = _visit(shard, state, ask, own, alpha, w, b, START_EPOCHS, (ask.seed, number, at))
-    if ask.squared:
-        return [share * a for a in alpha]
-    return [
-        np.where(a >= c, cost, np.minimum(share * a, cost))
-        for a, (_, c), (_, cost) in zip(alpha, own, labels, strict=True)
-    ]
+        for position, block in enumerate(shard.blocks):
+            rows = problem.rows(block, 1.0 / share)
+            seed = ask.seed, number, problem.at, shard.number, position
+            b = _visit(ask, state.penalty, block, position, rows, alpha[position], w, b,
+                       START_EPOCHS, seed)  # fmt: skip
+    return [_shared(problem, block, alpha.pop(0), share) for block in shard.blocks]
+
+
+def _shared(problem: _Problem, block: Block, own: np.ndarray, share: float) -> BlockDuals:
+    """Return a node's share of its own solution: a bound stays a bound."""
+    rows = problem.rows(block)
+    if problem.ask.squared:
+        own *= share
+    else:
+        at_cost = own >= problem.rows(block, 1.0 / share).all()
+        cost = rows.all()
+        own *= share
+        np.minimum(own, cost, out=own)
+        np.copyto(own, cost, where=at_cost)
+    return BlockDuals.of(own, rows)
 
 
 def _visit(
-    shard: Shard,
-    state: MergeState,
     ask: MergeAsk,
-    labels: list[_Labels],
-    alpha: list[np.ndarray],
+    metric: Metric,
+    block: Block,
+    position: int,
+    rows: RowCosts,
+    alpha: np.ndarray,
     w: np.ndarray,
     b: float,
     n_epochs: int,
-    seed: tuple[int, int, int],
+    seed: tuple[int, ...],
 ) -> float:
-    """Run epochs of coordinate ascent on ``alpha`` and ``w``; return the intercept."""
-    metric = state.penalty
-    for position, (block, (sign, cost)) in enumerate(zip(shard.blocks, labels, strict=True)):
-        f, active = np.empty(block.n_rows), np.empty(block.n_rows, np.intp)
-        margins(block, w, b, f)
-        values = alpha[position]
-        n_active, _, _ = kernel.begin(f, sign, cost, ask.squared, values, np.inf, active)
-        key = np.random.SeedSequence((*seed, shard.number, position))
-        arguments = (
-            sign, cost, metric.norms[position], ask.squared, metric.bias, metric.inverse, 1.0,
-            values, active, n_active, n_epochs, key.generate_state(1, np.uint64)[0], w, b,
-        )  # fmt: skip
-        if block.is_sparse:
-            X = block.X
-            b = kernel.sparse_epochs(X.data, X.indices, X.indptr, *arguments)
-        else:
-            b = kernel.dense_epochs(block.X, *arguments)
-    return b
+    """Run epochs of coordinate ascent on a block's ``alpha`` and ``w``; return the intercept."""
+    active = row_numbers(block.n_rows)
+    n_active = values.with_cost(*rows, active)
+    key = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+    arguments = (
+        *rows, metric.norms[position], ask.squared, metric.bias, metric.inverse, 1.0, alpha,
+        active, n_active, n_epochs, key, w, b,
+    )  # fmt: skip
+    X = block.X
+    if block.is_sparse:
+        return float(kernel.sparse_epochs(X.data, X.indices, X.indptr, *arguments))
+    return float(kernel.dense_epochs(X, *arguments))
 
 
-def _gather(
-    shard: Shard, state: MergeState, ask: MergeAsk, at: int, labels: list[_Labels]
-) -> MergeSums:
+def _gather(problem: _Problem, state: MergeState) -> MergeSums:
     """Return what the dual variables amount to; nothing has been sent, and nothing proposed."""
-    number = ask.numbers[at]
+    shard, number = problem.shard, problem.number
     alpha = state.alpha[number]
-    state.change[number] = [np.zeros_like(a) for a in alpha]
+    state.proposed[number] = None
     state.sent[number] = [np.empty(0, np.intp) for _ in alpha]
-    effect = _effect(shard, ask, alpha, labels)
-    rows = _rows(shard, ask, state, number, labels)
-    total = float(sum(a.sum() for a in alpha))
+    effect, total = np.zeros(shard.blocks[0].n_features + 1), 0.0
+    for block, of_block in zip(shard.blocks, alpha, strict=True):
+        for tile in tiles(block, problem.rows(block)):
+            there = of_block.of_tile(tile)
+            _add_effect(problem, tile, there, effect)
+            total += float(there.sum())
+    effect = _travelling(problem, effect)
+    rows = _rows(problem, state)
     return MergeSums(0.0, total, 0.0, 0.0, effect, np.zeros_like(effect), rows, {})
 
 
-def _effect(
-    shard: Shard, ask: MergeAsk, alpha: list[np.ndarray], labels: list[_Labels]
-) -> np.ndarray:
-    """Return ``sum_i alpha_i y_i x_i``, and what belongs to it as an intercept."""
-    p = shard.blocks[0].n_features
-    total = np.zeros(p + 1)
-    for block, a, (sign, _) in zip(shard.blocks, alpha, labels, strict=True):
-        signed = sign * a
-        total[:-1] += block.X.T @ signed
-        total[-1] += ask.scaling**2 * signed.sum()
-    return total if ask.columns is None else total[np.append(ask.columns, p)]
+def _add_effect(problem: _Problem, tile: Tile, alpha: np.ndarray, effect: np.ndarray) -> None:
+    """Add ``sum_i alpha_i y_i x_i``, and what belongs to it as an intercept."""
+    signed = alpha * tile.rows.sign
+    tile.visit(kernel.dense_effect, kernel.sparse_effect, signed, effect[:-1])
+    effect[-1] += problem.ask.scaling**2 * float(signed.sum())
 
 
-def _survey(
-    shard: Shard, state: MergeState, ask: MergeAsk, at: int, labels: list[_Labels]
-) -> MergeSums:
-    number, part = ask.numbers[at], part_of(shard)
+def _travelling(problem: _Problem, effect: np.ndarray) -> np.ndarray:
+    """Return the entries of the columns that travel, and of the intercept."""
+    columns = problem.ask.columns
+    return effect if columns is None else effect[np.append(columns, len(effect) - 1)]
+
+
+def _survey(problem: _Problem, state: MergeState) -> MergeSums:
+    """Return the losses, the rows that are most in want of a change, and a proposal."""
+    shard, ask, number, at = problem.shard, problem.ask, problem.number, problem.at
+    part, alpha = part_of(shard), state.alpha[number]
     quota = ask.quota[at].get(part, -(-int(ask.limit[at]) * shard.n_rows // ask.n_rows))
-    alpha = state.alpha[number]
     w = spread(ask.coef[at], ask.columns, shard.blocks[0].n_features)
     b = float(ask.intercept[at])
-    effect = np.zeros(len(w) + 1)
-    urgency, unsure, target, total = [], 0, 0.0, 0.0
-    for block, a, (sign, cost) in zip(shard.blocks, alpha, labels, strict=True):
-        of_block, X = np.empty(block.n_rows), block.X
-        arguments = (w, b, sign, cost, ask.squared, a, of_block, ask.effect, effect[:-1])
-        if block.is_sparse:
-            count, loss = kernel.sparse_survey(X.data, X.indices, X.indptr, *arguments)
-        else:
-            count, loss = kernel.dense_survey(X, *arguments)
-        effect[-1] += ask.scaling**2 * float(sign @ a) if ask.effect else 0.0
-        urgency.append(of_block)
-        unsure, target, total = unsure + count, target + loss, total + float(a.sum())
-        if ask.squared:
-            total -= 0.25 * float(
-                np.divide(a**2, cost, out=np.zeros_like(a), where=cost > 0.0).sum()
-            )
-    if ask.columns is not None:
-        effect = effect[np.append(ask.columns, len(w))]
-    sent = state.sent[number] = _most_urgent(urgency, quota, (ask.seed, 1, number, shard.number))
-    move = np.zeros(ask.coef.shape[1] + 1)
-    change, rise = [np.zeros_like(a) for a in alpha], 0.0
-    if unsure > sum(map(len, sent)):
-        new = [a.copy() for a in alpha]
-        _visit(shard, state, ask, labels, new, w.copy(), b, N_EPOCHS, (ask.seed, 0, number))
-        change = [there - a for there, a in zip(new, alpha, strict=True)]
-        # The driver knows better what to do with those that it is sent.
-        for of_block, rows in zip(change, sent, strict=True):
-            of_block[rows] = 0.0
-        move, rise = _effect(shard, ask, change, labels), float(sum(c.sum() for c in change))
-    state.change[number] = change
-    chosen = _rows(shard, ask, state, number, labels)
-    counts = {part: Count(len(chosen.sign), unsure, shard.n_rows)}
-    mass = sum(
-        float(a @ np.sqrt(norms)) for a, norms in zip(alpha, state.penalty.norms, strict=True)
+    effect, move = np.zeros((2, len(w) + 1))
+    urgent = MostUrgent(quota)
+    unsure, target, total, mass, rise = 0, 0.0, 0.0, 0.0, 0.0
+    for block, of_block, norms in zip(shard.blocks, alpha, state.penalty.norms, strict=True):
+        for tile in tiles(block, problem.rows(block)):
+            there, urgency = of_block.of_tile(tile), np.empty(tile.n_rows)
+            arguments = (w, b, *tile.rows, ask.squared, there, urgency, ask.effect, effect[:-1])
+            count, loss = tile.visit(kernel.dense_survey, kernel.sparse_survey, *arguments)
+            urgent.add(urgency)
+            unsure, target, total = unsure + count, target + loss, total + float(there.sum())
+            if ask.effect:
+                effect[-1] += ask.scaling**2 * float(tile.rows.sign @ there)
+            if ask.squared:
+                squares, cost = there**2, tile.rows.all()
+                np.divide(squares, cost, out=squares, where=cost > 0.0)
+                total -= 0.25 * float(squares.sum())
+            mass += float(there @ np.sqrt(norms[tile.slice], dtype=np.float64))
+    sent = state.sent[number] = urgent.chosen(
+        [block.n_rows for block in shard.blocks], (ask.seed, 1, number, shard.number)
     )
+    state.proposed[number] = None
+    if unsure > sum(map(len, sent)):
+        state.proposed[number], rise = _proposal(problem, state, w.copy(), b, move)
+    chosen = _rows(problem, state)
+    counts = {part: Count(len(chosen.sign), unsure, shard.n_rows)}
+    effect, move = _travelling(problem, effect), _travelling(problem, move)
     return MergeSums(target, total, rise, mass, effect, move, chosen, counts)
 
 
-def _most_urgent(urgency: list[np.ndarray], quota: int, seed: tuple[int, ...]) -> list[np.ndarray]:
-    """Return the positions of the most urgent rows of all blocks, in order."""
-    joined = np.concatenate(urgency)
-    first = np.flatnonzero(np.isneginf(joined))
-    if quota < len(first):
-        # Others than last time: most of those that were sent need no change any more.
-        chosen = np.sort(np.random.default_rng(seed).choice(first, quota, replace=False))
-    elif quota < len(joined):
-        chosen = np.sort(np.argpartition(joined, quota)[:quota])
-    else:
-        chosen = np.arange(len(joined))
-    chosen = chosen[joined[chosen] < np.inf]
-    ends = np.cumsum([len(part) for part in urgency])
-    starts = np.append(0, ends[:-1])
-    cuts = np.searchsorted(chosen, np.append(starts, ends[-1]))
-    return [
-        chosen[low:high] - start
-        for low, high, start in zip(cuts[:-1], cuts[1:], starts, strict=True)
-    ]
+def _proposal(
+    problem: _Problem, state: MergeState, w: np.ndarray, b: float, move: np.ndarray
+) -> tuple[list[BlockDuals], float]:
+    """Return dual variables that suit the node's own rows, and how much larger they are in sum.
 
-
-def _rows(
-    shard: Shard, ask: MergeAsk, state: MergeState, number: int, labels: list[_Labels]
-) -> UrgentRows:
-    parts = zip(shard.blocks, state.sent[number], state.alpha[number], labels, strict=True)
-    found = [
-        UrgentRows(_select(block, rows, ask.columns), sign[rows], alpha[rows], cost[rows])
-        for block, rows, alpha, (sign, cost) in parts
-    ]
-    total = found[0]
-    for other in found[1:]:
-        total = total + other
-    return total
-
-
-def _select(block: Block, rows: np.ndarray, columns: np.ndarray | None) -> Matrix:
-    X = block.X[rows]
-    return X if columns is None else X[:, columns]
-
-
-@dataclass(frozen=True)
-class DualPieces:
-    """Dual variables of rows, with where these come from; ``+`` joins.
-
-    Attributes
-    ----------
-    of : tuple of (int, int, ndarray of shape (n_rows, n_problems))
-        Number of a chunk of the input, the first row in it, and ``y_i alpha_i`` from there on.
+    What the change amounts to is added to ``move``.
     """
-
-    of: tuple[tuple[int, int, np.ndarray], ...]
-
-    def __add__(self, other: DualPieces) -> DualPieces:
-        return DualPieces(self.of + other.of)
-
-    def balanced(self) -> DualPieces:
-        """Return them with those of the heavier class scaled down, so that they sum to zero."""
-        sides = sum(
-            np.stack([np.maximum(values, 0.0), np.maximum(-values, 0.0)]).sum(axis=1)
-            for *_, values in self.of
-        )
-        share = np.divide(sides.min(axis=0), sides, out=np.zeros_like(sides), where=sides > 0.0)
-        return DualPieces(
-            tuple(
-                (*at, np.where(values > 0.0, share[0], share[1]) * values)
-                for *at, values in self.of
-            )
-        )
-
-
-def dual_values(
-    shard: Shard, state: MergeState, labels: np.ndarray
-) -> tuple[MergeState, DualPieces]:
-    """Return the dual variables of a shard's rows for the problems with the given labels."""
-    pieces = []
-    for position, block in enumerate(shard.blocks):
-        values = np.empty((block.n_rows, len(labels)))
-        for number, label in enumerate(labels):
-            sign = np.where(block.y[:, 0] == label, 1.0, -1.0)
-            values[:, number] = sign * state.alpha[number][position]
-        pieces += pieces_of(block, values)
-    return state, DualPieces(tuple(pieces))
+    shard, ask, number = problem.shard, problem.ask, problem.number
+    proposed, rise = [], 0.0
+    for position, (block, of_block) in enumerate(
+        zip(shard.blocks, state.alpha[number], strict=True)
+    ):
+        rows, sent = problem.rows(block), state.sent[number][position]
+        new = of_block.values(rows)
+        kept = new[sent]
+        seed = ask.seed, 0, number, shard.number, position
+        b = _visit(ask, state.penalty, block, position, rows, new, w, b, N_EPOCHS, seed)
+        # The driver knows better what to do with those that it is sent.
+        new[sent] = kept
+        for tile in tiles(block, rows):
+            change = new[tile.slice] - of_block.of_tile(tile)
+            _add_effect(problem, tile, change, move)
+            rise += float(change.sum())
+        proposed.append(BlockDuals.of(new, rows))
+    return proposed, rise
 
 
-def pieces_of(block: Block, values: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
-    """Return values of a block's rows as pieces of the input's chunks."""
-    pieces, start, skipped = [], 0, 0
-    for chunk, count in block.origin:
-        if count < 0:
-            skipped = -count
-            continue
-        stop = start + count - skipped
-        pieces.append((chunk, skipped, values[start:stop]))
-        start, skipped = stop, 0
-    return pieces
+def _rows(problem: _Problem, state: MergeState) -> UrgentRows:
+    """Return the rows that are sent."""
+    parts = zip(
+        problem.shard.blocks, state.sent[problem.number], state.alpha[problem.number], strict=True
+    )
+    return joined([_chosen(problem, block, sent, alpha) for block, sent, alpha in parts])
+
+
+def _chosen(problem: _Problem, block: Block, sent: np.ndarray, alpha: BlockDuals) -> UrgentRows:
+    rows = problem.rows(block)
+    X, columns = block.X[sent], problem.ask.columns
+    return UrgentRows(
+        X if columns is None else X[:, columns],
+        rows.sign[sent].astype(np.float64),
+        alpha.values(rows)[sent],
+        rows.all()[sent],
+    )

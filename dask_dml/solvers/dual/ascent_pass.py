@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -103,6 +104,9 @@ class DualSums:
         )
 
 
+#: Norms between this and its inverse are kept with single precision.
+LARGEST_SINGLE = 1e30
+
 #: Columns of the sums.
 TARGET, ALPHA, RISE, SQUARES, SQUARES_FIRST, SQUARES_SECOND, DISTANCE = range(7)
 N_SUMS = 7
@@ -127,6 +131,11 @@ class DualState:
     slack: dict[int, float]
     consensus: Metric
 
+    @staticmethod
+    def above_zero(alpha: np.ndarray) -> np.ndarray:
+        """Return which dual variables of a block are above zero."""
+        return alpha > 0.0
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -139,7 +148,8 @@ class Metric:
     bias : float
         The inverse's entry for the intercept, times the square of the value of its column.
     norms : list of ndarray
-        Squared norms of the rows in the inverse metric, block by block.
+        Squared norms of the rows in the inverse metric, block by block; no smaller, and of single
+        precision where that has room for them.
     """
 
     diagonal: np.ndarray
@@ -220,8 +230,22 @@ def metric_of(
                 describe_nonfinite(block)
                 or describe_overflow(block, "divide the largest columns by a constant first.")
             )
-        norms.append(norm + bias)
+        norm += bias
+        norms.append(_in_half_the_room(norm))
     return Metric(diagonal, inverse, bias, norms)
+
+
+def _in_half_the_room(norms: np.ndarray) -> np.ndarray:
+    """Return norms of single precision, rounded up, where all of them are far from its limits.
+
+    A step that is shorter by a rounding error is as good, and what norms bound stays bounded.
+    """
+    largest = float(norms.max(initial=0.0))
+    least = float(norms.min(initial=np.inf, where=norms > 0.0))
+    if largest > LARGEST_SINGLE or least < 1.0 / LARGEST_SINGLE:
+        return norms
+    single = norms.astype(np.float32)
+    return np.nextafter(single, np.float32(np.inf), out=single, where=single < norms)
 
 
 def _improve(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualSums) -> None:
@@ -236,14 +260,15 @@ def _improve(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualS
     for position, block in enumerate(shard.blocks):
         alpha = state.alpha[number][position]
         sign, cost = labels_and_costs(block, ask.label[at], ask.cost[at])
-        f, active = np.empty(block.n_rows), np.empty(block.n_rows, np.intp)
+        f, active = np.empty(block.n_rows), row_numbers(block.n_rows)
         margins(block, agreed, intercept, f)
-        n_active, violation, target = kernel.begin(f, sign, cost, ask.squared, alpha, slack, active)
+        rows = sign, ask.cost[at], weight_of(block)
+        n_active, violation, target = kernel.begin(f, *rows, ask.squared, alpha, slack, active)
         worst = max(worst, violation)
         new = alpha.copy()
         seed = (ask.seed * 1_000_003 + shard.number * 8191 + position * 131 + number) * 2 + 1
         arguments = (
-            sign, cost, metric.norms[position], ask.squared, metric.bias, metric.inverse, factor,
+            *rows, metric.norms[position], ask.squared, metric.bias, metric.inverse, factor,
             new, active, n_active, ask.n_epochs, np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64), w, b,
         )  # fmt: skip
         if block.is_sparse:
@@ -284,10 +309,19 @@ def _gather(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualSu
 
 def labels_and_costs(block: Block, label: float, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return labels, -1 and 1, and costs of the rows for one problem."""
-    sign, costs = np.empty(block.n_rows), np.empty(block.n_rows)
-    weight = NO_WEIGHT if block.weight is None else block.weight
-    labels_of_rows(block.y, 0, weight, label, cost, sign, costs)
+    sign, costs = np.empty(block.n_rows, np.int8), np.empty(block.n_rows)
+    labels_of_rows(block.y, 0, weight_of(block), label, cost, sign, costs)
     return sign, costs
+
+
+def weight_of(block: Block) -> np.ndarray:
+    """Return the weights of the rows, as kernels take them."""
+    return NO_WEIGHT if block.weight is None else block.weight
+
+
+def row_numbers(n_rows: int) -> np.ndarray:
+    """Return room for the numbers of some of a block's rows."""
+    return np.empty(n_rows, np.int32 if n_rows < 2**31 else np.int64)
 
 
 def margins(block: Block, w: np.ndarray, b: float, f: np.ndarray) -> None:
@@ -298,9 +332,7 @@ def margins(block: Block, w: np.ndarray, b: float, f: np.ndarray) -> None:
         kernel.dense_margins(block.X, w, b, f)
 
 
-def count_dual_support(
-    shard: Shard, state: DualState | None, classes: np.ndarray
-) -> tuple[DualState | None, np.ndarray]:
+def count_dual_support(shard: Shard, state: Any, classes: np.ndarray) -> tuple[Any, np.ndarray]:
     """Return how many rows of each class have a dual variable above zero in some problem."""
     counts = np.zeros(len(classes))
     # Of the variables before their last change, which are no worse a solution.
@@ -308,7 +340,7 @@ def count_dual_support(
         for position, block in enumerate(shard.blocks):
             used = np.zeros(block.n_rows, bool)
             for alpha in state.alpha.values():
-                used |= alpha[position] > 0.0
+                used |= state.above_zero(alpha[position])
             at = np.searchsorted(classes, block.y[used, 0])
             counts += np.bincount(at, minlength=len(classes))
     return state, counts

@@ -125,8 +125,9 @@ def _visit(X: Matrix, box: Box, a: np.ndarray, seed: int) -> np.ndarray:
     u = box.fixed + box.effect(a)
     a, w, n = a.copy(), np.ascontiguousarray(u[:-1]), len(a)
     arguments = (
-        box.sign, box.upper, norms(box), box.squared, box.bias**2, np.ones(len(w)), 1.0, a,
-        np.arange(n), n, N_EPOCHS, np.uint64(2 * seed + 1), w, box.bias * u[-1],
+        box.sign.astype(np.int8), np.ones(2), box.upper, norms(box), box.squared, box.bias**2,
+        np.ones(len(w)), 1.0, a, np.arange(n, dtype=np.int32), n, N_EPOCHS,
+        np.uint64(2 * seed + 1), w, box.bias * u[-1],
     )  # fmt: skip
     if is_sparse(X):
         kernel.sparse_epochs(X.data, X.indices, X.indptr, *arguments)
