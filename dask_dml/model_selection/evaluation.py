@@ -30,6 +30,7 @@ from dask_dml.model_selection.batches import (
 from dask_dml.model_selection.folds import make_folds
 from dask_dml.model_selection.results import Trial
 from dask_dml.model_selection.row_sets import RowSets
+from dask_dml.model_selection.scaled import NeedsRows, ScaledBatch, may_scale_moments
 from dask_dml.model_selection.scoring import Scoring, call_scorer
 from dask_dml.model_selection.splitters import by_class
 from dask_dml.model_selection.watch import Propagation
@@ -136,7 +137,7 @@ class Evaluation:
             if key == "alone":
                 found = self._run_alone(estimators)
             elif isinstance(self.estimator, Pipeline):
-                found = self._run_pipelines(estimators)
+                found = self._run_scaled(key, estimators) or self._run_pipelines(estimators)
             else:
                 batch = self._batch(key, estimators[0])
                 found = run_batch(batch, estimators, range(self.n_splits), self._wanted())
@@ -277,6 +278,22 @@ class Evaluation:
         if not _has_rows(array):
             return array, array
         return rows.divide(array, divisions, splits[number])
+
+    def _run_scaled(
+        self, key: str, estimators: Sequence[Any]
+    ) -> tuple[list[list[Trial]], list[list[Any]]] | None:
+        """Run pipelines for which the moments of all rows are enough; None if there are others."""
+        if self.plan.fit or not all(map(may_scale_moments, estimators)):
+            return None
+        try:
+            if key not in self._batches:
+                batch = ScaledBatch(estimators[0], self.X, self.y, self._make_folds)
+                batch.shared.after_round = self.after_round
+                self._batches[key] = self._stack.enter_context(batch)
+            return run_batch(self._batches[key], estimators, range(self.n_splits), self._wanted())
+        except NeedsRows:
+            self._batches.pop(key, None)
+            return None
 
     # Pipelines: a batch for each split, of rows as the first steps transform them
 

@@ -73,6 +73,11 @@ def chunk_rows(shard: Shard, n_chunks: int) -> np.ndarray:
     return counts
 
 
+def sparse_blocks(shard: Shard, _: None = None) -> int:
+    """Return how many blocks of a shard are sparse."""
+    return sum(block.is_sparse for block in shard.blocks)
+
+
 def part_statistics(shard: Shard, divided: DividedRows) -> PartStatistics:
     """Return the statistics of every part's rows in a shard."""
     found = []
