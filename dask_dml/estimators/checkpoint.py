@@ -241,6 +241,6 @@ def _by_chunk(rows: Any) -> np.ndarray:
 
 def _other(url: str, what: str) -> ValueError:
     return ValueError(
-        f"The checkpoint in {url!r} is one of another fit: {what}. Fit as it was begun, or give "
-        "another checkpoint, or delete this one to begin anew."
+        f"The checkpoint in {url!r} belongs to another fit: {what}. Fit with the same parameters "
+        "and data, or set another checkpoint, or delete this one to start anew."
     )

@@ -84,7 +84,7 @@ class DualVariablesMixin:
             found = rounds.map_reduce(class_sums)
             if not np.array_equal(found.classes, np.arange(len(self.classes_))):
                 raise ValueError(
-                    "y has other classes than at the fit "
+                    "y has other classes than in the fit "
                     f"({self.classes_.tolist()}); hand over the data of the fit."
                 )
             random_state = check_random_state(self.random_state)
@@ -205,7 +205,7 @@ def chunk_duals(X: Any, y: Any, weight: Any, duals: Duals, **known: Any) -> np.n
     if (block.y < 0.0).any():
         row = int(np.argmax(block.y[:, 0] < 0.0))
         raise ValueError(
-            f"y has a class that was not there at the fit (row {row} of chunk "
+            f"y has a class that was not in the fit (row {row} of chunk "
             f"{known['number']}); hand over the data of the fit."
         )
     parts = [values for _, values in duals.tiles(block)]

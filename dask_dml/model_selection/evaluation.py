@@ -101,9 +101,9 @@ class Evaluation:
     ) -> None:
         if getattr(last_step(estimator), "checkpoint", None) is not None:
             raise ValueError(
-                "A checkpoint is one of one fit, and the many fits of a search or of "
-                "cross-validation have none: set checkpoint=None, and give one to a fit with the "
-                "parameters that are chosen (refit=False leaves that fit to you)."
+                "A checkpoint belongs to one fit, and a search or cross-validation makes many: "
+                "set checkpoint=None. A fit with the chosen parameters may have one (refit=False "
+                "leaves that fit to you)."
             )
         self.estimator = estimator
         self.after_round = after_round

@@ -113,8 +113,8 @@ class Entry:
 def _huber(epsilon: float, _: float) -> Loss:
     if not epsilon > 0.0:
         raise ValueError(
-            "loss='huber' needs epsilon > 0, got 0: where the parabola ends it turns linear. "
-            "For the absolute error take loss='epsilon_insensitive' with epsilon=0."
+            "loss='huber' needs epsilon > 0, got 0: the loss is linear beyond epsilon. "
+            "For the absolute error use loss='epsilon_insensitive' with epsilon=0."
         )
     return Loss(width=epsilon, slope=epsilon)
 

@@ -119,8 +119,8 @@ def regaining(rounds: Rounds, step: Callable[[], T], regain: Callable[[], object
             losses += 1
             if losses > rounds.max_recoveries:
                 raise RuntimeError(
-                    f"workers were lost {losses} times with what the fit keeps there, last of the "
-                    f"shards {lost.shards}. {LOSING_WORKERS}"
+                    f"workers were lost {losses} times with the state that the fit keeps on them, "
+                    f"last that of the shards {lost.shards}. {LOSING_WORKERS}"
                 ) from lost
 
 

@@ -78,6 +78,6 @@ def other_rows(first: int, last: int, n_rows: int, before: int) -> ValueError:
     """Return the error for chunks that have other numbers of rows than they had."""
     which = f"chunk {first} of X has" if first == last else f"chunks {first} to {last} of X have"
     return ValueError(
-        f"The checkpoint is one of other data: {which} {n_rows} rows, and had {before}. Give the "
+        f"The checkpoint belongs to other data: {which} {n_rows} rows, and had {before}. Give the "
         "same data in the same chunks, or another checkpoint."
     )

@@ -131,7 +131,7 @@ def _array(rest: Any, buffers: _Buffers) -> np.ndarray:
     name, shape, position = rest
     dtype = np.dtype(name)
     if dtype.kind not in PLAIN:
-        raise ValueError(f"arrays of {name!r} are none of a checkpoint's")
+        raise ValueError(f"a checkpoint holds no arrays of dtype {name!r}")
     return np.frombuffer(buffers[position], dtype=dtype).reshape(shape).copy()
 
 

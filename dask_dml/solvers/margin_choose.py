@@ -75,10 +75,9 @@ def choose_solver(task: Task) -> str:
             )
         if np.isinf(task.scaling) and not _bears_free_intercept(task):
             raise ValueError(
-                "solver='dual' moves dual variables one by one, which the constraint of an "
-                "unpenalised intercept allows where all rows travel only (few rows of more "
-                f"columns), or with the hinge and up to {MAX_COLUMNS} columns (or rows); use "
-                "solver='newton' with intercept_scaling=None."
+                "solver='dual' can leave the intercept unpenalised (intercept_scaling=None) only "
+                f"with the hinge and up to {MAX_COLUMNS} columns or rows, or where all rows can be "
+                "sent to the driver (fewer rows than columns); use solver='newton'."
             )
         return "dual"
     return "dual" if _may_hand_over(task) and _is_for_dual(task) else "newton"
@@ -98,11 +97,11 @@ def reason(task: Task, chosen: str) -> str:
     if task.solver != "auto":
         return "as you have set it"
     if not _may_hand_over(task):
-        return "with this loss, penalty and intercept it is the quicker one"
+        return "it is faster with this loss, penalty and intercept"
     if np.isnan(task.rows).any():
-        return "the number of rows, which may change this, is not known; solvers take turns"
+        return "the number of rows is not known, and may change this; a slow solver hands over"
     first = "few rows or many columns" if chosen == "dual" else "many rows for each column"
-    return f"{first}; where it gets on slowly, the other solver has its turn"
+    return f"{first}; if it is slow, the other solver takes over"
 
 
 def _may_hand_over(task: Task) -> bool:

@@ -129,7 +129,7 @@ def test_lazy_duals():
     np.testing.assert_allclose(duals.compute(), model.dual_coef(X, CODES))
     np.testing.assert_array_equal(support.compute(), model.support(X, CODES))
     certify(model, X, CODES, duals=duals.compute())
-    with pytest.raises(ValueError, match="class that was not there at the fit"):
+    with pytest.raises(ValueError, match="class that was not in the fit"):
         model.dual_coef(X, CODES + 1)
 
 
