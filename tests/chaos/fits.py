@@ -20,7 +20,11 @@ from dask_dml import (
     DistributedSGDRegressor,
 )
 from dask_dml.model_selection import DistributedGridSearchCV, DistributedKFold
-from dask_dml.preprocessing import DistributedRobustScaler, DistributedStandardScaler
+from dask_dml.preprocessing import (
+    DistributedRobustScaler,
+    DistributedSimpleImputer,
+    DistributedStandardScaler,
+)
 from dask_dml.rounds import choose
 from tests.chaos.data import (
     CHUNK_ROWS,
@@ -72,6 +76,7 @@ FITS = {
     "svc dual squared": (_svc(solver="dual", tol=1e-4), "objective"),
     "scaler": (lambda: DistributedStandardScaler(with_mean=False), "bits"),
     "robust scaler": (lambda: DistributedRobustScaler(with_centering=False), "bits"),
+    "imputer": (lambda: DistributedSimpleImputer(strategy="median"), "bits"),
     "pipeline": (
         lambda: make_pipeline(DistributedStandardScaler(with_mean=False), _gd()()),
         "bits",
@@ -89,6 +94,7 @@ FITS = {
         "choice",
     ),
 }
+TRANSFORMERS = ("scaler", "robust scaler", "imputer")
 CONTAINERS = ("dense", "csr", "frame")
 PLACES = ("persisted", "lazy", "streaming")
 
@@ -129,7 +135,7 @@ def fit(name, data, place, client):
             # Each round takes some hundred tasks.
             model.set_params(**({"tol": 1e-2} if is_classifier(name) else {}))
             stack.enter_context(mock.patch.object(choose, "_fits", return_value=False))
-        if name.endswith("scaler"):
+        if name in TRANSFORMERS:
             return model.fit(X)
         if name == "sgd partial_fit":
             return model.partial_fit(X, y).partial_fit(X, y)
@@ -146,7 +152,8 @@ def answer(model):
     if hasattr(model, "coef_"):
         chosen = [getattr(model, name) for name in ("alpha_", "C_") if hasattr(model, name)]
         return np.concatenate([np.ravel(one) for one in (*chosen, model.coef_, model.intercept_)])
-    learnt = [getattr(model, name, None) for name in ("mean_", "var_", "center_", "scale_")]
+    names = ("mean_", "var_", "center_", "scale_", "statistics_")
+    learnt = [getattr(model, name, None) for name in names]
     return np.concatenate([np.ravel(one) for one in learnt if one is not None])
 
 

@@ -2,6 +2,7 @@
 
     python -m tests.chaos.run --runs 300 --seed 0
     python -m tests.chaos.run --only 17 --seed 0
+    python -m tests.chaos.run --merge chaos-seed-0.jsonl chaos-seed-1.jsonl
 
 Each run draws an estimator, a container, where the rows are, whether workers have nannies, what
 happens to them, and at which round of the fit.  A round inside of which something happens is made
@@ -9,396 +10,55 @@ to last, and no round begins before what happened is over, so that a busy machin
 difference.  The answer is compared with that of the same fit undisturbed: the same bits where
 they are promised, the same objective within ``tol`` elsewhere.
 
-Runs are made by a process of its own, which ends where a run hangs; another one goes on with the
-next run.  Every run is a line of JSON in a file; those that are in it are not made again.
+Runs are made by processes of their own, two at a time, as many of them wait for something.  A
+process ends where a run hangs; another one goes on with the next run.  Every run is a line of JSON
+in a file (``--log``); those that are in it are not made again, so that the same command goes on
+where it was interrupted.  A run whose stage could not be set says nothing of fits: it is made
+again, three times at most, and counted below the table.  What workers and schedulers say goes to a
+text file beside the other one.  ``--merge`` prints the table of several files.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from unittest import mock
 
 import dask
-import numpy as np
 from distributed import Client, LocalCluster
 
-from dask_dml.rounds.cluster import ClusterRounds
-from dask_dml.rounds.streaming import StreamingRounds
-from tests.chaos.clusters import Proxy, cluster, process, separate_scheduler, wait_until
-from tests.chaos.data import Slowed
-from tests.chaos.fits import CONTAINERS, FITS, PLACES, fit, is_classifier, made, same
+from tests.chaos.stage import ROUND_TIMEOUT, Fleet, Scaled, Undisturbed, draw, one_run
 
-N_WORKERS = 3
-#: Seconds without a new round after which a fit counts as hanging, and what a round may take.
-PATIENCE, ROUND_TIMEOUT = 300.0, "120s"
 #: Seconds that a whole run may take.
 LIMIT = 900.0
 
-#: What happens to workers of a fleet that all these runs share.
-SHARED = (
-    "kill", "kill two", "kill twice", "retire", "join", "leave and join", "stop", "stop for long",
-    "close client", "delay",
-)  # fmt: skip
-#: What happens to workers of a cluster that is a run's own.
-LOCAL = ("restart", "restart all", "scale up", "scale down", "adapt")
-#: What happens to the scheduler of a cluster that is a run's own.
-SCHEDULER = ("freeze scheduler", "freeze for long", "kill scheduler")
-EVENTS = SHARED + LOCAL + SCHEDULER
-#: Seconds that a halt takes, by the event.
-HALTS = {"stop": 5.0, "stop for long": 30.0, "freeze scheduler": 5.0, "freeze for long": 1e9}
-#: What a round may take where a scheduler is frozen for ever.
-SHORT_TIMEOUT = "20s"
-#: Seconds that a visit of a shard, or of a streamed chunk, takes where something happens inside.
-SLOW = {ClusterRounds: 0.5, StreamingRounds: 0.1}
-
-
-class Fleet:
-    """Worker processes that come and go."""
-
-    def __init__(self, stack, client, address):
-        self.stack, self.client, self.address = stack, client, address
-        self.folder = stack.enter_context(tempfile.TemporaryDirectory())
-        self.started = []
-
-    def start(self, nanny):
-        self.started.append(
-            self.stack.enter_context(
-                process(
-                    "distributed.cli.dask_worker", self.address, "--nthreads", "1",
-                    "--host", "127.0.0.1", "--no-dashboard", "--memory-limit", "1GB",
-                    "--local-directory", self.folder, "--nanny" if nanny else "--no-nanny",
-                    cwd=self.folder, PYTHONPATH=os.pathsep.join([*sys.path, os.getcwd()]),
-                )
-            )
-        )  # fmt: skip
-
-    def join(self, nanny):
-        """Start a worker, and wait until it is there."""
-        known = set(self.client.nthreads())
-        self.start(nanny)
-        wait_until(lambda: set(self.client.nthreads()) - known, 60)
-
-    def top_up(self, nanny):
-        """Bring the fleet to its full number of workers."""
-        deadline = time.monotonic() + 20
-        while len(self.client.nthreads()) < N_WORKERS and time.monotonic() < deadline:
-            alive = sum(one.poll() is None for one in self.started)
-            if alive < N_WORKERS:
-                self.start(nanny)
-            time.sleep(0.5)
-        if len(self.client.nthreads()) < N_WORKERS:
-            self.start(nanny)
-        wait_until(lambda: len(self.client.nthreads()) >= N_WORKERS, 60)
-        extra = list(self.client.nthreads())[N_WORKERS:]
-        if extra:
-            self.client.retire_workers(extra)
-
-    def kill(self):
-        """End all processes at once."""
-        for one in self.started:
-            one.kill()
-
-    def pids(self):
-        return list(self.client.run(os.getpid).values())
-
-
-class Scaled:
-    """A cluster of worker processes with nannies that is told how many there are to be."""
-
-    def __init__(self, stack):
-        self._stack = stack
-        self._client = None
-
-    def ready(self):
-        """Return a client of it with two workers."""
-        if self._client is None:
-            folder = self._stack.enter_context(tempfile.TemporaryDirectory())
-            self._client = self._stack.enter_context(cluster(2, local_directory=folder))
-        try:
-            self.scale(2)
-        except AssertionError:
-            # A nanny that has given up, after a restart, starts no worker any more.
-            self._client = None
-            return self.ready()
-        return self._client
-
-    def scale(self, n_workers):
-        self._client.cluster.scale(n_workers)
-        wait_until(lambda: len(self._client.nthreads()) == n_workers, 90)
-
-
-class Stage:
-    """What a run's fit runs on, and what may happen to it."""
-
-    def __init__(self, stack, event, fleet, scaled, nanny):
-        self.event, self.fleet, self.nanny, self.scheduler = event, fleet, nanny, None
-        self.client, self.scaled = fleet.client, scaled
-        self.on_end = stack
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if event in LOCAL:
-            self.client = scaled.ready()
-        elif event in SCHEDULER:
-            self.client, self.scheduler = stack.enter_context(separate_scheduler(folder))
-        else:
-            fleet.top_up(nanny)
-        if event in ("close client", "delay"):
-            self.proxy = stack.enter_context(Proxy(fleet.address))
-            self.client = Client(self.proxy.address, set_as_default=False)
-            stack.callback(self.client.close, timeout=2)
-
-    def happen(self, rng):
-        """Do it, and wait until it is done; a halt goes on while the fit does."""
-        if self.event in LOCAL:
-            self.happen_to_own(rng)
-        elif self.event == "kill scheduler":
-            self.scheduler.kill()
-        elif self.scheduler is not None:
-            halt(self.scheduler.pid, HALTS[self.event])
-        elif self.event == "close client":
-            self.client.close(timeout=5)
-        elif self.event == "delay":
-            self.proxy.delay(0.1, 3.0)
-        else:
-            happen(self.event, self.fleet, rng, self.nanny)
-
-    def happen_to_own(self, rng):
-        if self.event == "restart":
-            one = str(rng.choice(list(self.client.nthreads())))
-            self.client.restart_workers([one], timeout=30, raise_for_error=False)
-        elif self.event == "restart all":
-            self.client.restart(wait_for_workers=False)
-        elif self.event == "adapt":
-            adaptive = self.client.cluster.adapt(minimum=1, maximum=3, interval="200ms")
-            self.on_end.callback(adaptive.stop)
-            time.sleep(1.0)
-        else:
-            self.scaled.scale(4 if self.event == "scale up" else 1)
-
-    def left_behind(self):
-        """Return whether the cluster is free of the fit, as far as it can be asked."""
-        client = self.fleet.client if self.event in ("close client", "delay") else self.client
-        if self.event in ("kill scheduler", "freeze for long"):
-            return []
-        return left_behind(client)
-
-
-def halt(pid, seconds):
-    """Stop a process for some time."""
-    os.kill(pid, signal.SIGSTOP)
-
-    def go_on():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-
-    if seconds < 1e6:
-        threading.Timer(seconds, go_on).start()
-
-
-def happen(event, fleet, rng, nanny):
-    """Do what happens to the workers of the fleet."""
-    if event in ("kill", "kill two", "kill twice"):
-        pids = fleet.pids()
-        rng.shuffle(pids)
-        for pid in pids[: 2 if event == "kill two" else 1]:
-            os.kill(pid, signal.SIGKILL)
-    elif event in ("retire", "leave and join"):
-        fleet.client.retire_workers([rng.choice(list(fleet.client.nthreads()))])
-    if event in ("join", "leave and join"):
-        fleet.join(nanny)
-    if event in HALTS:
-        halt(int(rng.choice(fleet.pids())), HALTS[event])
-
-
-@contextmanager
-def watched(before):
-    """Call ``before(number of the round)`` ahead of every round of any engine.
-
-    Where it returns something true, the round is made to last.
-    """
-    count = iter(range(1, 10**9))
-    with ExitStack() as stack:
-        for kind in (ClusterRounds, StreamingRounds):
-            for method in ("map_reduce", "update"):
-                real = getattr(kind, method)
-
-                def call(self, function, *args, _real=real, _seconds=SLOW[kind], **named):
-                    if before(next(count)):
-                        function = Slowed(function, _seconds)
-                    return _real(self, function, *args, **named)
-
-                stack.enter_context(mock.patch.object(kind, method, call))
-        yield
-
-
-class Disturbance:
-    """What happens at some rounds of a fit."""
-
-    def __init__(self, stage, rng, rounds, inside):
-        self.stage, self.rng, self.rounds, self.inside = stage, rng, set(rounds), inside
-        self.last = time.monotonic()
-        self.errors, self.happened = [], 0
-        self._running = None
-
-    def before(self, number):
-        """Let happen what is to happen; return whether that is inside of the round."""
-        self.finish()
-        self.last = time.monotonic()
-        if number not in self.rounds:
-            return False
-        self.rounds.discard(number)
-        self.happened += 1
-        inside = self.inside or number == 0
-        pause = (0.2 if number else 0.1) * self.rng.random() if inside else 0.0
-        self._running = threading.Thread(target=self._happen, args=(pause,), daemon=True)
-        self._running.start()
-        if not inside:
-            self.finish()
-        return inside
-
-    def _happen(self, pause):
-        time.sleep(pause)
-        try:
-            self.stage.happen(self.rng)
-        except BaseException as error:  # the run is worth nothing then
-            self.errors.append(error)
-
-    def finish(self):
-        """Wait until what happens is over."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.join(90)
-
-
-def draw(seed, number):
-    rng = np.random.default_rng([seed, number])
-    return {
-        "name": str(rng.choice(list(FITS))),
-        "container": str(rng.choice(CONTAINERS)),
-        "place": str(rng.choice(PLACES)),
-        # In turn, so that all of them happen equally often.
-        "event": EVENTS[number % len(EVENTS)],
-        "nanny": bool(rng.random() < 0.5),
-        "moment": str(rng.choice(["placement", "first", "middle", "last"])),
-        "inside": bool(rng.random() < 0.5),
-    }, rng
-
-
-def left_behind(client):
-    return [
-        k for keys in client.has_what().values() for k in keys if str(k).startswith("dask_dml-")
-    ]
-
-
-class Undisturbed:
-    """The answers of fits to which nothing happens, and how many rounds they take."""
-
-    def __init__(self):
-        self._known = {}
-
-    def of(self, drawn, data, client):
-        key = drawn["name"], drawn["container"], drawn["place"] == "streaming"
-        if key not in self._known:
-            counted = [0]
-            if drawn["place"] == "streaming":
-                # The same passes over the same chunks are sooner made by threads of this process.
-                client = None
-            with watched(counted.append):
-                model = fit(drawn["name"], data, drawn["place"], client)
-            self._known[key] = model, counted[-1]
-        return self._known[key]
-
-
-def one_run(seed, number, fleet, scaled, undisturbed):
-    """Return a record of what was drawn and how it went."""
-    drawn, rng = draw(seed, number)
-    try:
-        with ExitStack() as stack:
-            stage = Stage(stack, drawn["event"], fleet, scaled, drawn["nanny"])
-            return drawn | judged(drawn, rng, stage, undisturbed)
-    except Exception as error:
-        # The stage could not be set, or the undisturbed fit failed: this says nothing of fits.
-        traceback.print_exc()
-        return drawn | {"verdict": "INVALID", "seconds": 0.0, "error": repr(error)}
-
-
-def judged(drawn, rng, stage, undisturbed):
-    """Return how a run went, and the seconds that it took."""
-    name, place, client = drawn["name"], drawn["place"], stage.client
-    stale = set(stage.left_behind())  # by an earlier run
-    data = made(drawn["container"], is_classifier(name))
-    if place == "persisted":
-        data = client.persist(data)
-    expected, n_rounds = undisturbed.of(drawn, data, client)
-    at = {"placement": 0, "first": 1, "middle": (n_rounds + 1) // 2, "last": n_rounds}
-    at = at[drawn["moment"]] if n_rounds else 0
-    again = {at, at + 1} if drawn["event"] == "kill twice" else {at}
-    disturbance = Disturbance(stage, rng, again, drawn["inside"])
-    record = {"rounds": n_rounds, "round": at, "error": ""}
-    pool = ThreadPoolExecutor(1)
-    began = time.monotonic()
-    try:
-        limit = SHORT_TIMEOUT if drawn["event"] == "freeze for long" else ROUND_TIMEOUT
-        with watched(disturbance.before), dask.config.set({"dask_dml.round-timeout": limit}):
-            if 0 in again:
-                disturbance.before(0)
-            fitting = pool.submit(fit, name, data, place, client)
-            while wait([fitting], 1.0).not_done:
-                if time.monotonic() > disturbance.last + PATIENCE:
-                    faulthandler.dump_traceback(all_threads=True)
-                    return record | {"verdict": "HANGS", "seconds": time.monotonic() - began}
-        found = fitting.result()
-        verdict = "right" if same(name, found, expected) else "WRONG"
-        record["recoveries"] = getattr(found, "n_recoveries_", 0)
-    except Exception as error:
-        record["error"] = f"{type(error).__name__}: {error}"[:600]
-        verdict = "clear error" if is_clear(error, drawn["event"]) else "UNCLEAR"
-        if verdict == "UNCLEAR":
-            traceback.print_exc()
-    record["happened"] = disturbance.happened
-    record["seconds"] = round(time.monotonic() - began, 1)
-    disturbance.finish()
-    if disturbance.errors:
-        record["error"] += f" | what was to happen failed: {disturbance.errors[0]!r}"
-        verdict = "INVALID" if verdict == "right" else verdict
-    try:
-        wait_until(lambda: set(stage.left_behind()) <= stale, 30)
-    except AssertionError:
-        verdict = f"{verdict}, LEFT BEHIND"
-        record["left"] = [str(key) for key in stage.left_behind()[:5]]
-    return record | {"verdict": verdict}
-
-
-#: What may end a fit with an error that says so; nothing else may.
-FATAL = {
-    "close client": ("client was closed",),
-    "kill scheduler": ("scheduler",),
-    "freeze for long": ("scheduler", "client was closed"),
-    "restart all": ("Client.restart()", "scheduler"),
+#: Times that a run is tried whose stage cannot be set.
+ATTEMPTS = 3
+#: Events as the documentation's table groups them.
+GROUPS = {
+    "one or two workers killed, once or twice": ("kill", "kill two", "kill twice"),
+    "a worker retired, joined, or replaced": ("retire", "join", "leave and join"),
+    "a worker restarted": ("restart",),
+    "scaled up or down, or adaptive": ("scale up", "scale down", "adapt"),
+    "a worker stopped for 5 s or 30 s": ("stop", "stop for long"),
+    "messages between client and scheduler come late": ("delay",),
+    "the scheduler stopped for 5 s": ("freeze scheduler",),
+    "all workers restarted by `Client.restart()`": ("restart all",),
+    "the client closed": ("close client",),
+    "the scheduler killed, or stopped for good": ("kill scheduler", "freeze for long"),
 }
 
 
-def is_clear(error, event):
-    """Return whether an error says what has happened, where that must be the end of a fit."""
-    if not isinstance(error, (RuntimeError, TimeoutError)):
-        return False
-    return any(word in str(error) for word in FATAL.get(event, ()))
-
-
-# The two processes
+# The processes
 
 
 def make_runs(options):
@@ -415,45 +75,147 @@ def make_runs(options):
         client = stack.enter_context(Client(made_by, set_as_default=False))
         fleet = Fleet(stack, client, made_by.scheduler_address)
         scaled = Scaled(stack)
-        for number in open_numbers(options):
-            write(options.log, {"number": number, "verdict": "begun"})
+        while (number := claim(options)) is not None:
             faulthandler.dump_traceback_later(LIMIT, exit=True)
-            record = {"number": number} | one_run(options.seed, number, fleet, scaled, undisturbed)
+            began = time.monotonic()
+            record = one_run(options.seed, number, fleet, scaled, undisturbed)
             faulthandler.cancel_dump_traceback_later()
-            write(options.log, record)
-            print(record, flush=True)
+            record["whole"] = round(time.monotonic() - began, 1)
+            write(options.log, options.seed, number, record)
             if record["verdict"] in ("HANGS", "INVALID"):
                 fleet.kill()
                 os._exit(3)
 
 
-def write(path, record):
+def claim(options):
+    """Return the number of a run that nobody makes or has made, or None if there is none left."""
+    with options.log.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        number = next(iter(open_numbers(options)), None)
+        if number is not None:
+            write(options.log, options.seed, number, {"verdict": BEGUN, "process": os.getpid()})
+        return number
+
+
+BEGUN = "begun"
+
+
+def write(path, seed, number, record):
+    """Add a record to the file, in one piece."""
     with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(json.dumps({"seed": seed, "number": number} | record) + "\n")
 
 
-def read(path):
-    """Return the last record of each run."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {record["number"]: record for record in map(json.loads, lines)}
+def read(paths):
+    """Return the last record of each run, by seed and number, and how often each was invalid."""
+    last, invalid = {}, Counter()
+    for path in paths:
+        lines = path.read_text().splitlines() if path.exists() else []
+        for line in lines:
+            with suppress(ValueError):  # a line that was being written when the machine went down
+                record = json.loads(line)
+                key = record["seed"], record["number"]
+                invalid[key] += record["verdict"] == "INVALID"
+                last[key] = record
+    return last, invalid
 
 
 def open_numbers(options):
+    """Return the runs that are still to be made."""
     numbers = range(options.runs) if options.only is None else [options.only]
-    return [number for number in numbers if number not in read(options.log)]
+    known, invalid = read([options.log])
+
+    def is_open(number):
+        key = options.seed, number
+        again = key in known and known[key]["verdict"] == "INVALID" and invalid[key] < ATTEMPTS
+        return key not in known or again
+
+    return [number for number in numbers if is_open(number)]
 
 
-def table(records):
-    """Print what happened by what was done."""
+def supervise(options):
+    """Have all runs made, by processes that are started anew where they end in the middle."""
+    # What an interrupted command has begun is made again.
+    known = read([options.log])[0]
+    kept = [record for record in known.values() if record["verdict"] != BEGUN]
+    if len(kept) < len(known):
+        lines = options.log.read_text().splitlines()
+        options.log.write_text("".join(f"{x}\n" for x in lines if f'"verdict": "{BEGUN}"' not in x))
+    total, began = len(open_numbers(options)), time.monotonic()
+    print(f"{len(kept)} runs are in {options.log}, {total} are to be made", flush=True)
+    command = [sys.executable, "-m", "tests.chaos.run", "--worker", "--log", str(options.log)]
+    command += ["--seed", str(options.seed), "--runs", str(options.runs)]
+    command += [] if options.only is None else ["--only", str(options.only)]
+    running, shown = [], {key: record for key, record in known.items() if record in kept}
+    try:
+        while running or open_numbers(options):
+            missing = min(options.lanes, len(running) + len(open_numbers(options))) - len(running)
+            with options.log.with_suffix(".txt").open("a") as said:
+                running += [
+                    subprocess.Popen(command, stdout=said, stderr=said) for _ in range(missing)
+                ]
+            time.sleep(1.0)
+            for ended in [one for one in running if one.poll() is not None]:
+                running.remove(ended)
+                close_begun(options, ended)
+            report(options, shown, len(kept), total, began)
+    finally:
+        for one in running:
+            one.terminate()
+    report(options, shown, len(kept), total, began)
+
+
+def close_begun(options, ended):
+    """Write down what became of the run that a process was at when it ended."""
+    for (seed, number), record in read([options.log])[0].items():
+        if record["verdict"] == BEGUN and record["process"] == ended.pid:
+            verdict = "HANGS" if ended.returncode > 0 else f"DIED of {-ended.returncode}"
+            drawn = draw(seed, number)[0] | {"verdict": verdict, "seconds": LIMIT}
+            write(options.log, seed, number, drawn)
+
+
+def report(options, shown, already, total, began):
+    """Print a line for each run that has ended since the last time."""
+    for key, record in read([options.log])[0].items():
+        if record["verdict"] != BEGUN and shown.get(key) != record:
+            shown[key] = record
+            minutes = (time.monotonic() - began) / 60
+            what = ", ".join(record[name] for name in ("event", "moment", "name", "place"))
+            print(
+                f"[{minutes:5.1f} min, {len(shown) - already} of {total}] "
+                f"seed {key[0]} run {key[1]}: {record['verdict']} in {record['seconds']} s "
+                f"({what}, {record['container']})",
+                flush=True,
+            )
+            if record["verdict"] not in WELL:
+                print(f"    {record}", flush=True)
+
+
+WELL = ("right", "clear error")
+
+
+def table(paths):
+    """Print the documentation's table; return whether all went well."""
+    known, invalid = read(paths)
+    records = [record for record in known.values() if record["verdict"] != BEGUN]
     counts = Counter((record["event"], record["verdict"]) for record in records)
-    verdicts = sorted({verdict for _, verdict in counts})
+    others = sorted({verdict for _, verdict in counts} - set(WELL))
+    verdicts = [*WELL, *others]
     print(f"\n| event | runs | {' | '.join(verdicts)} |\n|---|---|{'---|' * len(verdicts)}")
-    for event in EVENTS:
-        found = [counts[event, verdict] for verdict in verdicts]
-        print(f"| {event} | {sum(found)} | {' | '.join(map(str, found))} |")
+    for group, events in GROUPS.items():
+        found = [sum(counts[event, verdict] for event in events) for verdict in verdicts]
+        print(f"| {group} | {sum(found)} | {' | '.join(map(str, found))} |")
     longest = max((record["seconds"] for record in records), default=0.0)
-    print(f"\n{len(records)} runs, the longest {longest:.0f} s")
-    return set(verdicts) <= {"right", "clear error"}
+    recovered = sum(record.get("recoveries", 0) > 0 for record in records)
+    again = sum(count for key, count in invalid.items() if known[key]["verdict"] != "INVALID")
+    print(
+        f"\n{len(records)} runs, the longest fit {longest:.0f} s; {recovered} with recoveries that "
+        f"the model counts; {again} times a stage could not be set and the run was made again"
+    )
+    for record in records:
+        if record["verdict"] in others:
+            print(f"\nnot well: {json.dumps(record)}")
+    return bool(records) and not others
 
 
 def main():
@@ -461,22 +223,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int)
-    parser.add_argument("--log", type=Path, help="file of the runs made so far")
+    parser.add_argument("--only", type=int, help="make this run alone")
+    parser.add_argument("--log", type=Path, help="file of the runs made; chaos-seed-SEED.jsonl")
+    parser.add_argument("--lanes", type=int, default=2, help="runs at a time")
+    parser.add_argument("--merge", type=Path, nargs="+", help="print the table of these files")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.merge:
+        sys.exit(not table(options.merge))
     if options.worker:
         make_runs(options)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        options.log = options.log or Path(folder) / "runs.json"
-        command = [sys.executable, "-m", "tests.chaos.run", *sys.argv[1:], "--worker"]
-        while open_numbers(options):
-            subprocess.run([*command, "--log", str(options.log)], check=False)
-            for number, record in read(options.log).items():
-                if record["verdict"] == "begun":
-                    drawn = draw(options.seed, number)[0] | {"verdict": "HANGS", "seconds": LIMIT}
-                    write(options.log, {"number": number} | drawn)
-        well = table(list(read(options.log).values()))
+        if options.only is not None and options.log is None:
+            options.log = Path(folder) / "runs.jsonl"
+        options.log = options.log or Path(f"chaos-seed-{options.seed}.jsonl")
+        supervise(options)
+        well = table([options.log])
     sys.exit(not well)
 
 
