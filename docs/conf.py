@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import dask
@@ -10,7 +11,9 @@ from latex2mathml.converter import convert
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-_package = Path(__file__).parents[1] / "dask_dml" / "__init__.py"
+_root = Path(__file__).parents[1]
+_package = _root / "dask_dml" / "__init__.py"
+_urls = tomllib.loads((_root / "pyproject.toml").read_text())["project"]["urls"]
 
 project = "dask_dml"
 author = "dask_dml developers"
@@ -53,6 +56,12 @@ sphinx_gallery_conf = {
 }
 
 html_theme = "furo"
+html_baseurl = _urls["Documentation"]
+html_theme_options = {
+    "source_repository": _urls["Source"],
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
 html_title = f"dask_dml {release}"
 html_math_renderer = "mathml"
 html_static_path = ["_static"]

@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import inspect
 import multiprocessing.spawn
 import re
+import tomllib
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +18,7 @@ from sklearn import linear_model, svm
 
 import dask_dml
 from dask_dml import DistributedGDRegressor, DistributedLinearSVC
+from dask_dml.estimators import summary
 
 ROOT = Path(dask_dml.__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -64,7 +67,9 @@ def test_the_reference_lists_every_public_name():
                  ".display", ".callbacks"):  # fmt: skip
         module = importlib.import_module(f"dask_dml{room}")
         listed = re.search(rf"currentmodule:: {module.__name__}\n(.*?)```", page, re.DOTALL)[1]
-        assert set(module.__all__) <= set(listed.split()), module.__name__
+        rooms = {name for name in module.__all__ if inspect.ismodule(getattr(module, name))}
+        assert set(module.__all__) - rooms <= set(listed.split()), module.__name__
+        assert all(f"currentmodule:: {module.__name__}.{name}\n" in page for name in rooms)
         assert all(hasattr(module, name) for name in module.__all__)
 
 
@@ -184,6 +189,19 @@ def test_the_readme_survives_a_package_index():
         assert (DOCS / f"{page}.md").exists() or page.startswith("auto_gallery/"), page
     for file in re.findall(r"blob/main/(\S+?)\)", text):
         assert (ROOT / file).exists(), file
+
+
+def test_addresses_are_those_of_the_project_table():
+    """`pyproject.toml` has them; what cannot read it has to agree."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    assert urls["Documentation"] == summary.DOCUMENTATION
+    assert urls["Issues"].startswith(urls["Source"])
+    assert urls["Changelog"].startswith(urls["Documentation"])
+    assert f"repository-code: {urls['Source']}\n" in (ROOT / "CITATION.cff").read_text()
+    files = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    for file in [*files, *DOCS.glob("*.md"), *DOCS.glob("guide/*.md"), *SOURCES]:
+        for url in re.findall(r"https://[^\s)\"'>]*dask-dml[^\s)\"'>]*", file.read_text()):
+            assert url.startswith((urls["Documentation"], urls["Source"])), (file, url)
 
 
 def test_the_version_is_stated_once():
