@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
-from dask_dml.model_selection.batches import share_passes, with_parameters
+from dask_dml.model_selection.batches import last_step, share_passes, with_parameters
 from dask_dml.model_selection.results import Trial
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def run_by_halving(
 ) -> Halved:
     """Fit all candidates for some iterations, and ever fewer of them for ever more.
 
-    Each fit begins anew, so that the last fits are those of a search of all candidates
-    (Jamieson and Talwalkar, 2016).
+    Each fit that has not converged begins anew, so that the last fits are those of a search of
+    all candidates (Jamieson and Talwalkar, 2016).
 
     Parameters
     ----------
@@ -91,28 +91,34 @@ def run_by_halving(
     limits = np.array([_limit(evaluation.estimator, one, key) for one in candidates])
     trials: list[list[Trial]] = [[] for _ in candidates]
     rung, given = np.zeros(len(candidates), np.int64), limits.copy()
+    ended = np.zeros(len(candidates), np.bool_)
     alive = list(range(len(candidates)))
     n_iterations = float(FIRST_ITERATIONS)
-    while len(alive) > factor and n_iterations < limits[alive].max():
-        short = np.minimum(limits[alive], math.ceil(n_iterations))
-        say(f"{len(alive)} candidates, at most {short.max()} iterations")
+    while len(alive) > factor and n_iterations < limits[alive].max() and not ended[alive].all():
+        going = [n for n in alive if not ended[n]]
+        given[going] = np.minimum(limits[going], math.ceil(n_iterations))
+        say(f"{len(going)} candidates, at most {given[going].max()} iterations")
         with warnings.catch_warnings():
             # They are meant to end before they have converged.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            found = evaluation.run(
-                [{**candidates[n], key: int(limit)} for n, limit in zip(alive, short, strict=True)]
-            )
-        for n, row, limit in zip(alive, found, short, strict=True):
-            trials[n], given[n] = row, limit
+            found = evaluation.run([{**candidates[n], key: int(given[n])} for n in going])
+        for n, row, models in zip(going, found, evaluation.fitted, strict=True):
+            trials[n] = row
+            ended[n] = all(getattr(last_step(model), "converged_", False) for model in models)
+        if ended[alive].all():
+            break
         scores = np.array([np.mean([trial.test[name] for trial in trials[n]]) for n in alive])
         # Candidates without a score come last; of equals, the first stays.
         order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")
         alive = sorted(alive[n] for n in order[: math.ceil(len(alive) / factor)].tolist())
         rung[alive] += 1
         n_iterations *= factor
-    say(f"{len(alive)} candidates to the end")
-    for n, row in zip(alive, evaluation.run([candidates[n] for n in alive]), strict=True):
-        trials[n], given[n] = row, limits[n]
+    going = [n for n in alive if not ended[n]]
+    if going:
+        say(f"{len(going)} candidates to the end")
+        given[going] = limits[going]
+        for n, row in zip(going, evaluation.run([candidates[n] for n in going]), strict=True):
+            trials[n] = row
     return Halved(trials, rung, given)
 
 

@@ -257,7 +257,8 @@ class DistributedGridSearchCV(_SharedPasses, GridSearchCV):
     problem on the driver.  Scores that are computed from sums need no memory of the size of the
     data.
 
-    Fits that go on by `halving` begin anew, so that the last ones are those of a search without it.
+    Fits that go on by `halving` begin anew unless they have converged, so that the last ones are
+    those of a search without it.
     It pays where fits take many iterations, but not for squared error, whose fits all take one
     pass.  The method is successive halving: K. Jamieson, A. Talwalkar (2016), "Non-stochastic best
     arm identification and hyperparameter optimization", AISTATS.
