@@ -117,13 +117,16 @@ def open_recorded(
         except BaseException:
             journal.finish(keep=True)
             raise
-    out_of_time = not estimator.converged_ and time.monotonic() > deadline
-    journal.finish(keep=out_of_time)
+        if not estimator.converged_ and time.monotonic() > deadline:
+            # While there still are nodes that can be asked for what they keep.
+            journal.write()
+            return
+    journal.finish(keep=False)
 
 
 def _open_journal(estimator: Any, chunks: Any, start: tuple[Any, ...]) -> Any:
     from dask_dml.rounds.journal import Journal
-    from dask_dml.rounds.store import Store
+    from dask_dml.rounds.store import Manifest, Store
 
     given = estimator.checkpoint
     given = given if isinstance(given, Checkpoint) else Checkpoint(given)
@@ -133,11 +136,11 @@ def _open_journal(estimator: Any, chunks: Any, start: tuple[Any, ...]) -> Any:
     if known is None:
         draws = check_random_state(estimator.random_state)
         facts["seed"] = int(draws.randint(2**31 - 1))
-        store.write_manifest(facts, [])
-        return Journal(store, facts, [], given.seconds, given.rounds)
-    before, segments = known
-    _check_facts(store.url, before, facts)
-    return Journal(store, before, segments, given.seconds, given.rounds)
+        known = Manifest(facts, [])
+        store.write_manifest(known)
+    else:
+        _check_facts(store.url, known.facts, facts)
+    return Journal(store, known, given.seconds, given.rounds)
 
 
 def _random_state(estimator: Any, journal: Any) -> np.random.RandomState:

@@ -124,6 +124,38 @@ def regaining(rounds: Rounds, step: Callable[[], T], regain: Callable[[], object
                 ) from lost
 
 
+_StateFunction = TypeVar("_StateFunction", bound=Callable[..., Any])
+
+
+def only_reads(function: _StateFunction) -> _StateFunction:
+    """Mark a state function that returns the state that it was given."""
+    vars(function)["only_reads"] = True
+    return function
+
+
+def worth_saving(function: _StateFunction) -> _StateFunction:
+    """Mark a state function whose states a checkpoint holds.
+
+    They have a method ``saved()``, which returns a record with ``nbytes``, or None, and the record
+    has a method ``restored(shard)``.
+    """
+    vars(function)["worth_saving"] = True
+    return function
+
+
+#: Number of a shard and of the first chunk of the input that it holds.
+Part = tuple[int, int]
+
+
+def part_of(shard: Shard) -> Part:
+    """Return by what a visited shard is known.
+
+    Where data is streamed, a shard is visited chunk by chunk, each with a state of its own.
+    """
+    origin = shard.blocks[0].origin
+    return shard.number, origin[0][0] if origin else 0
+
+
 #: Times that something may be taken again where nothing else is configured.
 MAX_RECOVERIES = 5
 

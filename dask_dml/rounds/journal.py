@@ -9,8 +9,11 @@ anything else, what was written down ends there, and the data is visited from th
 An answer that says so itself (``cut``: nodes ran out of time) is not one that another process with
 more time would be given: it is not written down, and nothing that follows from it.
 
-What nodes keep beside their shards is not written down.  The first round that needs it is told
-that it was lost with its worker, from which every solver recovers.
+What nodes keep beside their shards is written down where that cannot be worked out again, in
+another file that each time replaces the one before (`worth_saving`), if it is not too large to pass
+through the driver.  It belongs to the rounds so far: a process that has come to the end of these
+gives it back to the nodes.  Where there is none, the first round that needs it is told that it was
+lost with its worker, from which every solver recovers.
 """
 
 from __future__ import annotations
@@ -18,18 +21,67 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from dask_dml.rounds.base import Rounds, ShardFunction, StateFunction, StateLost
+from dask_dml.blocks import Shard
+from dask_dml.rounds.base import Part, Rounds, ShardFunction, StateFunction, StateLost, part_of
 from dask_dml.rounds.log import logger
 from dask_dml.rounds.packing import fingerprint, pack, unpack
-from dask_dml.rounds.store import Segment, Store
+from dask_dml.rounds.store import Manifest, Segment, Store
 
 #: Writing takes at most this share of the time.
 WRITING_SHARE = 0.05
+
+
+#: What nodes keep passes through the driver where it takes no more than that in all.
+MOST_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class SavedStates:
+    """What nodes keep; ``+`` joins.
+
+    Attributes
+    ----------
+    parts : dict of (int, int) to object, or None
+        By `part_of` a shard; None where something is missing or too large.
+    changes : int
+        Rounds that have made it so.
+    """
+
+    parts: dict[Part, Any] | None
+    changes: int = 0
+
+    def __add__(self, other: SavedStates) -> SavedStates:
+        if self.parts is None or other.parts is None:
+            return SavedStates(None)
+        return SavedStates(self.parts | other.parts)
+
+
+@dataclass(frozen=True)
+class SaveLimit:
+    """Bytes that all nodes may send, in proportion to their rows."""
+
+    nbytes: int
+    n_rows: int
+
+
+def save_states(shard: Shard, state: Any, limit: SaveLimit) -> tuple[Any, SavedStates]:
+    """Return what a node keeps, if there is something, and not too much of it."""
+    saved = None if state is None else state.saved()
+    if saved is None or saved.nbytes > limit.nbytes * shard.n_rows / limit.n_rows:
+        return state, SavedStates(None)
+    return state, SavedStates({part_of(shard): saved})
+
+
+def restore_states(shard: Shard, _: Any, parts: Mapping[Part, Any]) -> tuple[Any, float]:
+    """Have a node keep what it kept in another process."""
+    return parts[part_of(shard)].restored(shard), 0.0
 
 
 class Journal:
@@ -39,9 +91,7 @@ class Journal:
     ----------
     store : Store
         The folder.
-    facts : dict
-        What is known of the fit; JSON.
-    segments : list of Segment
+    known : Manifest
         What has been written so far.
     seconds : float
         Time between two writes.
@@ -52,14 +102,16 @@ class Journal:
     def __init__(
         self,
         store: Store,
-        facts: dict[str, Any],
-        segments: list[Segment],
+        known: Manifest,
         seconds: float,
         rounds: int | None,
     ) -> None:
         self.store = store
-        self.facts = facts
-        self._segments = segments
+        self.facts = known.facts
+        segments = self._segments = list(known.segments)
+        # What nodes kept when that was written, and whether it has changed since.
+        self._state, self._changed = known.state, False
+        self.ask_nodes: Callable[[], SavedStates | None] = lambda: None
         self._seconds, self._rounds = seconds, rounds
         self._ahead: Iterator[Any] = self._written(segments)
         self._left = sum(segment.records for segment in segments)
@@ -119,13 +171,34 @@ class Journal:
         if due or (self._rounds is not None and len(self._new) >= self._rounds):
             self.write()
 
+    def changed(self) -> None:
+        """Take note that nodes keep something else now."""
+        self._changed = True
+
+    def state(self) -> SavedStates | None:
+        """Return what nodes kept when that was written last."""
+        if self._state is None:
+            return None
+        (text, buffers), *_ = self.store.read_segment(self._state)
+        found: SavedStates = unpack(json.loads(text), [zlib.decompress(raw) for raw in buffers])
+        return found
+
+    def forget_state(self) -> None:
+        """Take no note any more of what nodes kept."""
+        self._state = None
+
     def write(self) -> None:
         """Write down what has not been written yet; a failure to do so is no failure of the fit."""
         start = time.monotonic()
         try:
+            before, segments = self._state, list(self._segments)
+            state = self._new_state() if self._changed else before
             if self._new:
-                self._segments.append(self.store.write_segment(len(self._segments), self._new))
-            self.store.write_manifest(self.facts, self._segments)
+                segments.append(self.store.write_segment(f"{len(segments):06d}", self._new))
+            self.store.write_manifest(Manifest(self.facts, segments, state))
+            self._segments, self._state, self._changed = segments, state, False
+            if before is not None and before != state:
+                self.store.remove(before)
         except Exception as error:  # each file system has its own
             logger.log(
                 logging.DEBUG if self._failed else logging.WARNING,
@@ -140,12 +213,25 @@ class Journal:
         self._last = time.monotonic()
         self._cost = self._last - start
 
+    def _new_state(self) -> Segment | None:
+        states = self.ask_nodes()
+        if states is None:
+            return None
+        tree, buffers = pack(states)
+        small = [np.frombuffer(zlib.compress(raw, 1), dtype=np.uint8) for raw in buffers]
+        return self.store.write_segment("state", [(json.dumps(tree), small)])
+
     def finish(self, *, keep: bool) -> None:
-        """End with a checkpoint that can be taken up again, or with none."""
+        """End with a checkpoint that can be taken up again, or with none.
+
+        The nodes are not asked any more: what they were asked after they were saved last is not
+        written down then, as it would be of no use without what they keep.
+        """
         if not keep:
             self._new.clear()
             self.store.delete()
-        elif self._new:
+        elif self._new and not (self._changed and self._state is not None):
+            self._changed = False
             self.write()
 
 
@@ -171,6 +257,11 @@ class RecordedRounds:
         # Whether nodes ought to keep what they were told by rounds that were not made.
         self._stateless = False
         self._cut = False
+        # Rounds that have changed what nodes keep, and whether a checkpoint holds that.
+        self._changes, self._saved = 0, False
+        self._lost: tuple[int, ...] = ()
+        self._told = False
+        journal.ask_nodes = self._ask_nodes
 
     def map_reduce(self, function: ShardFunction, broadcast: Any = None) -> Any:
         """Return the sum over the shards, known or new."""
@@ -186,9 +277,10 @@ class RecordedRounds:
         question = fingerprint(("update", function, broadcast))
         found = self._journal.recall(question)
         if found is None:
-            total = self._update(question, lambda: self._inner.update(function, broadcast))
+            total = self._update(question, function, broadcast)
         else:
             total, lost = found
+            self._count_change(function)
             if lost:
                 raise StateLost(lost)
             self._stateless = True
@@ -199,17 +291,64 @@ class RecordedRounds:
         self.n_recoveries = self._inner.n_recoveries
         return total
 
-    def _update(self, question: str, update: Callable[[], Any]) -> Any:
+    def _count_change(self, function: StateFunction) -> bool:
+        changes = not hasattr(function, "only_reads")
+        if changes:
+            self._changes += 1
+            self._saved = hasattr(function, "worth_saving")
+        return changes
+
+    def _update(self, question: str, function: StateFunction, broadcast: Any) -> Any:
         try:
-            if self._stateless:
-                self._stateless = False
-                raise StateLost(range(len(self.shard_rows)))
-            total = update()
+            self._regain()
+            total = self._inner.update(function, broadcast)
         except StateLost as error:
+            self._count_change(function)
+            self._saved = False
+            self._journal.changed()
             self._add(question, None, error.shards)
             raise
+        if self._count_change(function):
+            self._journal.changed()
         self._add(question, total)
         return total
+
+    def _regain(self) -> None:
+        """Give the nodes back what they kept, or say that it is lost."""
+        if self._lost:
+            lost, self._lost = self._lost, ()
+            raise StateLost(lost)
+        if not self._stateless:
+            return
+        self._stateless = False
+        states = self._journal.state()
+        if states is None or states.changes != self._changes or states.parts is None:
+            self._journal.forget_state()
+            raise StateLost(range(len(self.shard_rows)))
+        self._inner.update(restore_states, states.parts)
+
+    def _ask_nodes(self) -> SavedStates | None:
+        """Return what the nodes keep, where that is written down."""
+        if self._cut or not self._saved:
+            return None
+        limit = SaveLimit(MOST_BYTES, sum(self.shard_rows))
+        try:
+            found: SavedStates = self._inner.update(save_states, limit)
+        except StateLost as error:
+            # The solver is told by its next round.
+            self._lost = error.shards
+            return None
+        if found.parts is None:
+            logger.log(
+                logging.DEBUG if self._told else logging.WARNING,
+                "what the solver keeps beside the rows takes more than %d MiB: the checkpoint in "
+                "%r does not hold it, and it is worked out again if the fit is taken up again.",
+                MOST_BYTES // 2**20,
+                self._journal.store.url,
+            )
+            self._told = True
+            return None
+        return replace(found, changes=self._changes)
 
     def _add(self, question: str, total: Any, lost: tuple[int, ...] = ()) -> None:
         self._cut |= getattr(total, "cut", False)

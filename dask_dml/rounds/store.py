@@ -1,4 +1,6 @@
-"""The folder of a checkpoint: a manifest, and files of rounds that it lists with their hashes.
+"""The folder of a checkpoint: a manifest, and the files that it lists with their hashes.
+
+They hold rounds, and at most one of them what nodes kept beside their shards.
 
 Files are written under another name and then renamed, the manifest last of all: what it lists is
 whole, whenever the process ends.  Every byte counts towards a hash that is checked before
@@ -56,6 +58,25 @@ class Segment:
     records: int
 
 
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint consists of.
+
+    Attributes
+    ----------
+    facts : dict
+        What is known of the fit; JSON.
+    segments : list of Segment
+        Files of rounds, in order.
+    state : Segment or None
+        File of what nodes kept.
+    """
+
+    facts: dict[str, Any]
+    segments: list[Segment]
+    state: Segment | None = None
+
+
 class Store:
     """Reads and writes the files of one checkpoint.
 
@@ -83,8 +104,8 @@ class Store:
             ) from error
         self._local = "file" in self._fs.protocol or "local" in self._fs.protocol
 
-    def read_manifest(self) -> tuple[dict[str, Any], list[Segment]] | None:
-        """Return what is known of the checkpoint and its segments, all of them checked.
+    def read_manifest(self) -> Manifest | None:
+        """Return what is known of the checkpoint and its files, all of them checked.
 
         Returns None where there is no checkpoint.
 
@@ -102,14 +123,14 @@ class Store:
             raise CheckpointDamaged(self.url, f"{MANIFEST} does not match its checksum")
         content = json.loads(body)
         segments = [Segment(**entry) for entry in content["segments"]]
-        for segment in segments:
+        state = None if content["state"] is None else Segment(**content["state"])
+        for segment in (*segments, *([] if state is None else [state])):
             self._read_checked(segment)
-        return content["facts"], segments
+        return Manifest(content["facts"], segments, state)
 
-    def write_manifest(self, facts: dict[str, Any], segments: Sequence[Segment]) -> None:
+    def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest."""
-        content = {"facts": facts, "segments": [asdict(segment) for segment in segments]}
-        body = json.dumps(content, indent=1).encode()
+        body = json.dumps(asdict(manifest), indent=1).encode()
         check = hashlib.sha256(body).hexdigest().encode()
         self._fs.makedirs(self._root, exist_ok=True)
         self._write(MANIFEST, MAGIC + check + b"\n" + body)
@@ -132,15 +153,20 @@ class Store:
         records: list[Any] = unpack(head["records"], buffers)
         return records[: segment.records]
 
-    def write_segment(self, number: int, records: Sequence[Any]) -> Segment:
+    def write_segment(self, title: str, records: Sequence[Any]) -> Segment:
         """Write records to a file of their own, which counts once the manifest lists it."""
         tree, buffers = pack(list(records))
         head = json.dumps({"records": tree, "sizes": [len(one) for one in buffers]}).encode()
         raw = b"".join([MAGIC, len(head).to_bytes(8, "little"), head, *buffers])
         check = hashlib.sha256(raw).hexdigest()
-        name = f"{number:06d}-{check[:16]}{SUFFIX}"
+        name = f"{title}-{check[:16]}{SUFFIX}"
         self._write(name, raw)
         return Segment(name, len(raw), check, len(records))
+
+    def remove(self, segment: Segment) -> None:
+        """Remove a file that the manifest does not list any more."""
+        with suppress(OSError):
+            self._fs.rm_file(self._path(segment.name))
 
     def delete(self) -> None:
         """Remove the checkpoint, the manifest first, and the folder where nothing else is in it."""

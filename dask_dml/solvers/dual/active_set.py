@@ -28,13 +28,12 @@ import numpy as np
 
 from dask_dml.objective.certificate import certified_gap
 from dask_dml.objective.margins import MarginProblem
-from dask_dml.rounds.base import Rounds, regaining
+from dask_dml.rounds.base import Part, Rounds, regaining
 from dask_dml.solvers.dual.active_set_pass import (
     Count,
     MergeAsk,
     MergeBatch,
     MergeSums,
-    Part,
     merge_round,
 )
 from dask_dml.solvers.dual.box import Box

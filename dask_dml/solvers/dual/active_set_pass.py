@@ -17,7 +17,8 @@ from dask_dml.blocks import Block, Matrix, Shard
 from dask_dml.kernels import dual_ascent as kernel
 from dask_dml.kernels import dual_values as values
 from dask_dml.passes.margins import spread
-from dask_dml.solvers.dual.ascent_pass import Metric, metric_of, row_numbers
+from dask_dml.rounds.base import Part, part_of, worth_saving
+from dask_dml.solvers.dual.ascent_pass import Metric, metric_of, metric_with, row_numbers
 from dask_dml.solvers.dual.block_duals import BlockDuals, RowCosts, Tile, row_costs, tiles
 from dask_dml.solvers.dual.most_urgent import MostUrgent
 from dask_dml.solvers.dual.support import Duals
@@ -28,19 +29,6 @@ START_PASSES, START_EPOCHS = 3, 2
 N_EPOCHS = 3
 #: Dual variables closer to a bound than this share of their cost lie at it.
 ROUNDING = 1e-13
-
-
-#: Number of a shard and of the first chunk of the input that it holds.
-Part = tuple[int, int]
-
-
-def part_of(shard: Shard) -> Part:
-    """Return by what a visited shard is known.
-
-    Where data is streamed, a shard is visited chunk by chunk, each with a state of its own.
-    """
-    origin = shard.blocks[0].origin
-    return shard.number, origin[0][0] if origin else 0
 
 
 @dataclass(frozen=True)
@@ -219,6 +207,36 @@ class MergeState:
         """Return which dual variables of a block are above zero."""
         return alpha.positive
 
+    def saved(self) -> SavedMerge:
+        """Return what cannot be worked out again."""
+        return SavedMerge(
+            self.alpha, self.proposed, self.sent, self.penalty.diagonal, self.penalty.bias
+        )
+
+
+@dataclass(frozen=True)
+class SavedMerge:
+    """A `MergeState` without the rows' norms."""
+
+    alpha: dict[int, list[BlockDuals]]
+    proposed: dict[int, list[BlockDuals] | None]
+    sent: dict[int, list[np.ndarray]]
+    diagonal: np.ndarray
+    bias: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        duals = [*self.alpha.values(), *(some or [] for some in self.proposed.values())]
+        sent = sum(rows.nbytes for of_blocks in self.sent.values() for rows in of_blocks)
+        held = sum(block.nbytes for of_blocks in duals for block in of_blocks)
+        return held + sent + self.diagonal.nbytes
+
+    def restored(self, shard: Shard) -> MergeState:
+        """Return the state of a shard."""
+        penalty = metric_with(shard, self.diagonal, self.bias)
+        return MergeState(self.alpha, self.proposed, self.sent, penalty)
+
 
 @dataclass(frozen=True)
 class _Problem:
@@ -238,6 +256,7 @@ class _Problem:
         return row_costs(block, float(ask.label[self.at]), factor * ask.cost[self.at])
 
 
+@worth_saving
 def merge_round(
     shard: Shard, state: MergeState | None, ask: MergeAsk
 ) -> tuple[MergeState, MergeBatch]:

@@ -13,6 +13,7 @@ from dask_dml.kernels import dual_ascent as kernel
 from dask_dml.kernels.margin_rows import labels_of_rows
 from dask_dml.kernels.rows import NO_WEIGHT
 from dask_dml.passes.margins import spread
+from dask_dml.rounds.base import only_reads, worth_saving
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,33 @@ class DualState:
         """Return which dual variables of a block are above zero."""
         return alpha > 0.0
 
+    def saved(self) -> SavedDuals:
+        """Return what cannot be worked out again."""
+        metric = self.consensus
+        return SavedDuals(self.alpha, self.change, self.slack, metric.diagonal, metric.bias)
+
+
+@dataclass(frozen=True)
+class SavedDuals:
+    """A `DualState` without the rows' norms."""
+
+    alpha: dict[int, list[np.ndarray]]
+    change: dict[int, list[np.ndarray]]
+    slack: dict[int, float]
+    diagonal: np.ndarray
+    bias: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        values = [*self.alpha.values(), *self.change.values(), [self.diagonal]]
+        return sum(array.nbytes for arrays in values for array in arrays)
+
+    def restored(self, shard: Shard) -> DualState:
+        """Return the state of a shard."""
+        consensus = metric_with(shard, self.diagonal, self.bias)
+        return DualState(self.alpha, self.change, self.slack, consensus)
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -158,6 +186,7 @@ class Metric:
     norms: list[np.ndarray]
 
 
+@worth_saving
 def dual_round(shard: Shard, state: DualState | None, ask: DualAsk) -> tuple[DualState, DualSums]:
     """Evaluate, and improve the dual variables of the shard's own rows."""
     if state is None:
@@ -216,8 +245,12 @@ def metric_of(
 ) -> Metric:
     """Return a metric and the rows' norms in it; ``shape`` has the intercept last."""
     diagonal = spread(shape[:-1], columns, shard.blocks[0].n_features)
+    return metric_with(shard, diagonal, scaling**2 / float(shape[-1]))
+
+
+def metric_with(shard: Shard, diagonal: np.ndarray, bias: float) -> Metric:
+    """Return a metric with the rows' norms."""
     inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0.0)
-    bias = scaling**2 / float(shape[-1])
     norms = []
     for block in shard.blocks:
         norm = np.empty(block.n_rows)
@@ -332,6 +365,7 @@ def margins(block: Block, w: np.ndarray, b: float, f: np.ndarray) -> None:
         kernel.dense_margins(block.X, w, b, f)
 
 
+@only_reads
 def count_dual_support(shard: Shard, state: Any, classes: np.ndarray) -> tuple[Any, np.ndarray]:
     """Return how many rows of each class have a dual variable above zero in some problem."""
     counts = np.zeros(len(classes))

@@ -155,6 +155,11 @@ class BlockDuals:
             kernel.moved(alpha[part], new, share)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.place.nbytes + self.between.nbytes + self.starts.nbytes
+
+    @property
     def positive(self) -> np.ndarray:
         """Which are above zero."""
         return self.place != kernel.AT_ZERO

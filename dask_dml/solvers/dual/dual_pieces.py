@@ -9,6 +9,7 @@ import numpy as np
 
 from dask_dml.blocks import Block, Shard
 from dask_dml.objective.margins import MarginProblem
+from dask_dml.rounds.base import only_reads
 from dask_dml.solvers.dual.active_set_pass import MergeState
 from dask_dml.solvers.dual.block_duals import row_costs
 
@@ -43,6 +44,7 @@ class DualPieces:
         )
 
 
+@only_reads
 def dual_values(
     shard: Shard, state: MergeState, batch: Sequence[MarginProblem]
 ) -> tuple[MergeState, DualPieces]:
