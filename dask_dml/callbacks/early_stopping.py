@@ -15,6 +15,9 @@ from dask_dml.estimators.parameters import (
     Kind,
     check_parameters,
 )
+from dask_dml.estimators.regression import DistributedGDRegressor
+from dask_dml.estimators.sgd import DistributedSGDRegressor
+from dask_dml.estimators.svc import DistributedLinearSVC
 from dask_dml.metrics import get_scorer
 
 
@@ -35,6 +38,9 @@ _CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
     "tol": (NON_NEGATIVE,),
     "every": (COUNT,),
 }
+
+
+_WITH_ROUNDS = (DistributedGDRegressor, DistributedSGDRegressor, DistributedLinearSVC)
 
 
 class EarlyStopping:
@@ -76,6 +82,10 @@ class EarlyStopping:
 
     Notes
     -----
+    Set it on the estimator itself, also in a pipeline or a search:
+    ``pipeline[-1].set_callbacks(stopping)``.  A pipeline or a search makes no rounds itself, so its
+    fit raises a ``ValueError``.
+
     A fit that was ended keeps the coefficients of its last round, not those of the best score.  It
     has ``converged_ = False``, and gives no warning.
 
@@ -118,7 +128,20 @@ class EarlyStopping:
         self._runs: dict[int, _Run] = {}
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Begin a fit."""
+        """Begin a fit.
+
+        Raises
+        ------
+        ValueError
+            If the estimator makes no rounds itself, as pipelines, searches and the estimators that
+            choose a penalty.
+        """
+        if not isinstance(estimator, _WITH_ROUNDS):
+            raise ValueError(
+                f"EarlyStopping cannot end a fit of {type(estimator).__name__}, which makes no "
+                "rounds itself: set it on the estimator inside, for example by "
+                "pipeline[-1].set_callbacks(...)"
+            )
         run = _Run()
         self._runs[id(estimator)] = run
         self.scores_, self.stopped_ = run.scores, False

@@ -217,6 +217,44 @@ def test_early_stopping_every_few_rounds():
     assert not stopping.stopped_
 
 
+INSIDE = {
+    "pipeline": lambda model, grid: make_pipeline(StandardScaler(), model),
+    "search": lambda model, grid: GridSearchCV(model, grid, cv=2),
+    "search of ours": lambda model, grid: DistributedGridSearchCV(model, grid, cv=2),
+    "search of pipelines": lambda model, grid: DistributedGridSearchCV(
+        make_pipeline(StandardScaler(), model),
+        {f"{type(model).__name__.lower()}__{name}": values for name, values in grid.items()},
+        cv=2,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("place", INSIDE)
+@pytest.mark.parametrize("name", ["gd", "svrg", "svc newton"])
+def test_callbacks_of_the_estimator_inside(name, place):
+    """Early stopping and the monitor of scores see every fit, wherever the estimator is."""
+    module = pytest.importorskip("sklearn.callback")
+    model, y = FITS[name]
+    stopping = EarlyStopping(X, y, n_rounds_no_change=1)
+    monitor = module.ScoringMonitor(scoring="accuracy" if y.dtype == bool else "r2")
+    model = clone(model).set_callbacks(stopping, monitor)
+    INSIDE[place](model, {"tol": [1e-9, 1e-2]}).fit(X, y)
+    assert stopping.scores_
+    logs = monitor.get_logs()
+    logs = [logs] if hasattr(logs, "data") else logs
+    assert {"round", "fit"} == {row["task_name"] for log in logs for row in log.data}
+
+
+@pytest.mark.parametrize("place", INSIDE)
+def test_early_stopping_of_what_makes_no_rounds(place):
+    pytest.importorskip("sklearn.callback")
+    outside = INSIDE[place](DistributedGDRegressor("huber"), {"tol": [1e-3]})
+    outside.set_callbacks(EarlyStopping(X, Y))
+    with pytest.raises(ValueError, match=r"pipeline\[-1\].set_callbacks"):
+        outside.fit(X, Y)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"), [({"tol": -1}, "'tol'"), ({"every": 0}, "'every'"), ({"scoring": 3}, "'sco")]
 )
