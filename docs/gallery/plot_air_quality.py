@@ -28,7 +28,7 @@ def station(number):
     """Return a year of one station, hour by hour."""
     rng = np.random.default_rng(number)
     time = pd.date_range("2023-01-01", periods=365 * 24, freq="h", name="time")
-    hour, day = time.hour.to_numpy(), time.dayofyear.to_numpy()
+    hour, day = time.hour.to_numpy(), time.day_of_year.to_numpy()
     weather = pd.Series(rng.normal(size=len(time))).ewm(halflife=48).mean().to_numpy() * 8
     winter = np.cos(2 * np.pi * day / 365)
     rush = np.exp(-((hour - 8) ** 2) / 8) + np.exp(-((hour - 19) ** 2) / 8)
@@ -61,10 +61,9 @@ for number in range(6):
 
 def clock(part):
     angle = 2 * np.pi * part["time"].dt.hour / 24
-    return part.assign(
-        **{f"{name} {k}/day": f(k * angle) for k in (1, 2) for name, f in
-           (("sin", np.sin), ("cos", np.cos))}
-    )  # fmt: skip
+    waves = {f"sin {k}/day": np.sin(k * angle) for k in (1, 2)}
+    waves |= {f"cos {k}/day": np.cos(k * angle) for k in (1, 2)}
+    return part.assign(**waves)
 
 
 frame = dd.read_csv(str(folder / "*.csv"), parse_dates=["time"]).map_partitions(clock)

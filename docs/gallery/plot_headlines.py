@@ -79,8 +79,8 @@ print(confusion_matrix(y_test, predicted))
 # points. The last pattern is common to both kinds, so no model can tell all headlines apart.
 
 served = to_sklearn(model)
-single = ["things", "you", "believe", "this", "questions", "which", "dogs", "winter",
-          "votes", "police", "injured", "minister", "protest"]  # fmt: skip
+single = "things you believe this questions which dogs winter votes police injured minister protest"
+single = single.split()
 value = served.decision_function(pd.DataFrame({"title": single}))
 order = np.argsort(value)
 fig, ax = plt.subplots(layout="constrained")

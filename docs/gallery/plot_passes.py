@@ -30,7 +30,7 @@ class Passes:
     def on_fit_task_begin(self, estimator, context):
         """Do nothing."""
 
-    def on_fit_task_end(self, estimator, context):  # noqa: ARG002 - the protocol has it
+    def on_fit_task_end(self, estimator, context):
         """Count rounds."""
         self.n_passes += context.task_name == "round"
 

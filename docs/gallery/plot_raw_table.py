@@ -62,7 +62,7 @@ def month(dates):
     return pd.DataFrame({"month": dates["day"].dt.month}, index=dates.index)
 
 
-def month_name(transformer, names):  # noqa: ARG001 - scikit-learn gives both
+def month_name(transformer, names):
     return ["month"]
 
 
