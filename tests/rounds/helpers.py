@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -31,6 +32,34 @@ def numbered(shard, broadcast):
 def slow_sums(shard, broadcast):
     time.sleep(broadcast)
     return column_sums(shard, None)
+
+
+def hard_sums(shard, broadcast):
+    """Compute for some seconds of this thread's own time, which goes on only while it runs."""
+    end = time.thread_time() + broadcast
+    while time.thread_time() < end:
+        pass
+    return column_sums(shard, None)
+
+
+@contextmanager
+def halting(pid, share=0.75, period=0.04):
+    """Stop a process for a share of the time, again and again."""
+    over = threading.Event()
+
+    def halt():
+        while not over.wait((1.0 - share) * period):
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(share * period)
+            os.kill(pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=halt, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def failing(shard, broadcast):

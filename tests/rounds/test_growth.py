@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from itertools import count
 
 import dask.array as da
@@ -10,9 +11,9 @@ import numpy as np
 from distributed import Client, LocalCluster
 
 from dask_dml import DistributedGDRegressor, DistributedLinearSVC, DistributedSGDRegressor
-from dask_dml.rounds import plan
+from dask_dml.rounds import balance, plan
 from dask_dml.rounds.cluster import ClusterRounds
-from tests.rounds.helpers import counting, numbered, slow_sums, to_chunks
+from tests.rounds.helpers import counting, halting, hard_sums, numbered, slow_sums, to_chunks
 
 
 def test_a_fit_can_use_workers_that_join_without_being_told_so(client, monkeypatch):
@@ -70,3 +71,26 @@ def test_workers_that_join_are_used_from_a_later_round_on(caplog):
         cluster.scale(1)
         np.testing.assert_array_equal(rounds.map_reduce(slow_sums, 0.0), alone)
         assert rounds.map_reduce(numbered) == numbers
+
+
+def test_shards_move_away_from_a_worker_that_is_persistently_slow(process_client, monkeypatch):
+    """Its process is stopped for three quarters of the time."""
+    monkeypatch.setattr(balance, "MOVING", 0.05)
+    X = np.arange(800.0).reshape(400, 2)
+    pids = process_client.run(os.getpid)
+    slow = min(pids)
+    with ClusterRounds(process_client, to_chunks(X, X[:, 0], range(50, 400, 50)), 8) as rounds:
+        rounds.update(counting, 1.0)
+        alone = rounds.map_reduce(hard_sums, 0.01)
+        numbers = rounds.map_reduce(numbered)
+        n_before = rounds.homes.count(slow)
+        assert n_before >= 3
+        with halting(pids[slow]):
+            for made in count():
+                if rounds.homes.count(slow) < n_before - 1:
+                    break
+                assert made < 60, "the slow worker keeps its shards"
+                np.testing.assert_array_equal(rounds.map_reduce(hard_sums, 0.01), alone)
+            assert rounds.update(counting, 1.0) == 2 * 400
+        assert rounds.map_reduce(numbered) == numbers
+        assert rounds.n_recoveries == 0
