@@ -175,7 +175,7 @@ def solver(
         Coordinates of the solution that are zero.
     """
     free = np.flatnonzero(~held)
-    K = matrix[np.ix_(free, free)]
+    K = matrix[np.ix_(free, free)] if held.any() else matrix.copy()
     K[np.diag_indices_from(K)] += diagonal[free]
     solve_free = definite_solver(K, CORRECTIONS)
 

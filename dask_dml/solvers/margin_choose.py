@@ -80,7 +80,8 @@ def choose_solver(task: Task) -> str:
                 "sent to the driver (fewer rows than columns); use solver='newton'."
             )
         return "dual"
-    return "dual" if _may_hand_over(task) and _is_for_dual(task) else "newton"
+    turns = task.solver == "auto" and _may_hand_over(task)
+    return "dual" if turns and _is_for_dual(task) else "newton"
 
 
 #: Between how many passes fits usually take.
@@ -105,7 +106,13 @@ def reason(task: Task, chosen: str) -> str:
 
 
 def _may_hand_over(task: Task) -> bool:
-    """Return whether solvers may take turns: those that the dual solver is good at."""
+    """Return whether solvers may take turns: those that the dual solver is good at.
+
+    Newton's method by name does so where conjugate gradients would stand in for its systems, and
+    all rows may travel.
+    """
+    if task.solver == "newton":
+        return not task.l1 and task.n_features > MAX_COLUMNS and _all_travel(task)
     if task.squared and _all_travel(task):
         bears, good = True, True
     else:
@@ -152,7 +159,7 @@ def _is_for_dual(task: Task) -> bool:
     if task.squared or np.isinf(task.scaling):
         # Systems of the rows are smaller then, which few columns do not notice.
         return n_rows <= n_columns > FEW_COLUMNS and _all_travel(task)
-    few = n_rows <= max(DUAL_ENTRIES / n_columns, DUAL_ROWS * n_columns)
+    few = task.entries <= DUAL_ENTRIES or n_rows <= DUAL_ROWS * n_columns
     return few or n_columns > MAX_COLUMNS
 
 

@@ -15,6 +15,8 @@ from dask_dml.solvers.quadratic import symmetric
 
 #: Times that a solution is corrected by what is left of a system that rounding makes singular.
 CORRECTIONS = 2
+#: What is added to a diagonal of ones at first.
+LEAST_ADDED = 1e-15
 
 
 def step_by_rows(
@@ -101,12 +103,14 @@ def definite_solver(matrix: np.ndarray, corrections: int = 0) -> Callable[[np.nd
         Symmetric; where rounding makes it singular, the smallest multiple of its diagonal that
         cures it is added, and the solution corrected by what is left.
     corrections : int, default=0
-        Corrections in any case.
+        Corrections in any case: what is next to nothing is then added at once, as those who ask for
+        them have singular systems again and again.
     """
     scale = np.diagonal(matrix).copy()
     scale = 1.0 / np.sqrt(np.where(scale > 0.0, scale, 1.0))
-    scaled = matrix * scale * scale[:, None]
-    factor, more = _factor(scaled)
+    scaled = matrix * scale
+    scaled *= scale[:, None]
+    factor, more = _factor(scaled, LEAST_ADDED if corrections else 0.0)
 
     def solve(right: np.ndarray) -> np.ndarray:
         goal = (scale * right.T).T
@@ -120,16 +124,16 @@ def definite_solver(matrix: np.ndarray, corrections: int = 0) -> Callable[[np.nd
     return solve
 
 
-def _factor(matrix: np.ndarray) -> tuple[tuple[np.ndarray, bool], float]:
-    """Return the Cholesky factor, and what had to be added to the diagonal."""
-    more = 0.0
+def _factor(matrix: np.ndarray, more: float) -> tuple[tuple[np.ndarray, bool], float]:
+    """Return the Cholesky factor, and what had to be added to the diagonal, at least ``more``."""
     while True:
-        tried = matrix.copy()
+        # In the order of LAPACK, which so needs no copy of its own.
+        tried = matrix.copy().T
         tried[np.diag_indices_from(tried)] += more
         try:
             found = scipy.linalg.cho_factor(tried, lower=True, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
-            more = max(100.0 * more, 1e-15)
+            more = max(100.0 * more, LEAST_ADDED)
             if more > 1.0:
                 raise
         else:

@@ -43,14 +43,21 @@ _ROUNDING = 4.0 * np.finfo(np.float64).eps
 _MAX_IDLE = 6
 #: Sets of entering coordinates after which the objective may not have fallen.
 _MAX_FLAT = 4
+#: Rows and columns of a triangle that are copied at a time.
+_BLOCK = 128
 #: Share of the largest violation from which coordinates enter together.
 _ENTER_TOGETHER = 0.3
 
 
 def symmetric(lower: np.ndarray) -> np.ndarray:
     """Return the symmetric matrix with the given lower triangle."""
-    full = np.tril(lower)
-    return full + np.tril(lower, -1).T
+    full = lower.copy()
+    for start in range(0, len(full), _BLOCK):
+        stop = start + _BLOCK
+        square = np.tril(full[start:stop, start:stop])
+        full[start:stop, start:stop] = square + np.tril(square, -1).T
+        full[start:stop, stop:] = full[stop:, start:stop].T
+    return full
 
 
 def condition(B: np.ndarray, l2: np.ndarray, harmless: float = 1.0) -> float:

@@ -96,7 +96,7 @@ def test_a_stream_gives_the_numbers_of_this_process(client, monkeypatch, mode, s
     opened = []
     make = StreamingRounds.__init__
 
-    def watched(rounds, *args, room):  # noqa: ARG001 - these few rows would soon be held
+    def watched(rounds, *args, room):
         opened.append(rounds)
         make(rounds, *args)
 

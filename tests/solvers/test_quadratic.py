@@ -115,6 +115,9 @@ def test_condition_is_that_of_the_scaled_matrix():
 
 def test_symmetric_reads_the_lower_triangle():
     np.testing.assert_array_equal(symmetric(np.array([[1.0, 9.0], [2.0, 3.0]])), [[1, 2], [2, 3]])
+    large = np.random.default_rng(0).standard_normal((300, 300))
+    expected = np.tril(large) + np.tril(large, -1).T
+    np.testing.assert_array_equal(symmetric(large), expected)
 
 
 def violation(B, c, l1, l2, z):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import dask.array as da
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from certificate import certify, primal
 from sklearn.datasets import load_wine
 from sklearn.exceptions import ConvergenceWarning
@@ -155,6 +156,30 @@ def test_newton_hands_over(monkeypatch, streamed, n_classes):
     newton = DistributedLinearSVC(loss="hinge", solver="dual", tol=1e-8).fit(X, y, weight)
     np.testing.assert_allclose(model.objective_, newton.objective_, rtol=2e-6)
     assert len(model.n_support_) == n_classes
+
+
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+def test_newton_by_name_hands_over_where_all_rows_may_travel(monkeypatch, loss):
+    """As with more than 2000 columns, and few rows."""
+    monkeypatch.setattr(margin_choose, "take_turns", impatient)
+    rng = np.random.default_rng(0)
+    X = sp.csr_array(sp.random_array((80, 2600), density=0.05, format="csr", rng=rng))
+    y = rng.integers(0, 2, 80)
+    model = Verbose(loss=loss, solver="newton", C=1e3, tol=1e-7, intercept_scaling=None)
+    model.fit(X, y)
+    assert any(line.startswith("newton hands over to dual: gap") for line in model.lines)
+    assert model.solver_ == "dual"
+    assert model.converged_
+    assert certify(model, X, y) <= 1e-7
+
+
+@pytest.mark.parametrize(("density", "first"), [(0.02, "dual"), (1.0, "newton")])
+def test_the_hinge_begins_by_entries_not_by_cells(density, first):
+    task = SimpleNamespace(
+        solver="auto", l1=False, squared=False, scaling=1.0, rows=np.array([5000, 5000]),
+        n_features=500, entries=density * 10_000 * 500,
+    )  # fmt: skip
+    assert margin_choose.choose_solver(task) == first
 
 
 def impatient(batch, solvers, limits):

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from dask_dml.blocks import Matrix
+from dask_dml.kernels.margin_csr import add_hessian
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Box:
     Attributes
     ----------
     X : ndarray or csr_array of shape (n_rows, n_features)
-        Rows of the table.
+        Rows of the table; the indices of a row are sorted.
     sign : ndarray of shape (n_rows,)
         Their labels, -1 and 1.
     bias : float
@@ -103,19 +104,21 @@ class Box:
         return values
 
     def gram(self, weights: np.ndarray) -> np.ndarray:
-        """Return ``Z' diag(weights) Z``."""
-        p = self.X.shape[1]
-        total = np.empty((p + 1, p + 1))
-        X = self.X
-        weighted: Matrix
+        """Return the lower triangle of ``Z' diag(weights) Z``; what is above it is undefined."""
+        X, p = self.X, self.X.shape[1]
         if is_sparse(X):
-            weighted = sp.diags_array(weights) @ X
-            total[:p, :p] = (X.T @ weighted).toarray()
+            total = np.zeros((p + 2, p + 2))
+            arguments = (self.sign[:, None], 0, weights, 1.0, 1, np.arange(p), total)
+            add_hessian(X.data, X.indices, X.indptr, *arguments)
+            total = total[: p + 1, : p + 1].copy()
         else:
+            total = np.empty((p + 1, p + 1))
             weighted = weights[:, None] * X
-            total[:p, :p] = X.T @ weighted
-        total[p, :p] = total[:p, p] = self.bias * np.asarray(weighted.sum(axis=0)).ravel()
-        total[p, p] = self.bias**2 * weights.sum()
+            np.matmul(X.T, weighted, out=total[:p, :p])
+            total[p, :p] = weighted.sum(axis=0)
+            total[p, p] = weights.sum()
+        total[p] *= self.bias
+        total[p, p] *= self.bias
         return total
 
 

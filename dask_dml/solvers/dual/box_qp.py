@@ -187,7 +187,8 @@ class _Interior:
         weights, n_rows = 1.0 / bends, len(self.box.upper)
         matrix = self.box.gram(weights[:n_rows])
         if len(weights) > n_rows:
-            matrix += (weights[-1] * self.unit**2) * np.outer(self.box.along, self.box.along)
+            along, share = self.box.along, weights[-1] * self.unit**2
+            matrix = scipy.linalg.blas.dsyr(share, along, a=matrix.T, overwrite_a=1).T
         matrix[np.diag_indices_from(matrix)] += 1.0
         solve = _factored(matrix)
 
@@ -212,11 +213,16 @@ class _Interior:
 
 
 def _factored(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what solves systems with a positive definite matrix, which is overwritten."""
+    """Return what solves systems with a positive definite matrix, which is overwritten.
+
+    Its lower triangle is looked at.
+    """
     scale = 1.0 / np.sqrt(np.diagonal(matrix))
-    matrix *= scale * scale[:, None]
+    matrix *= scale
+    matrix *= scale[:, None]
     matrix[np.diag_indices_from(matrix)] += 1e-14
-    factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+    # In the order of LAPACK, which so needs no copy of its own.
+    factor = scipy.linalg.cho_factor(matrix.T, lower=False, overwrite_a=True, check_finite=False)
 
     def solve(right: np.ndarray) -> np.ndarray:
         solution: np.ndarray = scipy.linalg.cho_solve(factor, scale * right, check_finite=False)
