@@ -88,6 +88,14 @@ class LinearEstimator(ExplainedMixin, BaseEstimator):
     def _deadline(self, max_time: float | None) -> float:
         return np.inf if max_time is None else time.monotonic() + max_time
 
+    def _open_local(self, blocks: Any) -> Any:
+        """Make rounds over blocks of this process."""
+        from dask_dml.rounds.choose import count_threads
+        from dask_dml.rounds.local import LocalRounds, make_shards
+
+        n_threads = count_threads(self.n_jobs)
+        return LocalRounds(make_shards(blocks, None, n_threads), n_threads)
+
     def _driver_threads(self, n_features: int) -> AbstractContextManager[None]:
         """Return the context in which the driver solves its systems between rounds.
 

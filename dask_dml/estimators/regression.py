@@ -425,6 +425,7 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
             random_state=random_state,
             coef=coef,
             intercept=intercept,
+            open_local=self._open_local,
         )
 
     def _method(self, n_rows: float, chunks: Any) -> Method:
@@ -436,7 +437,13 @@ class DistributedGDRegressor(LinearRegressorMixin, LinearEstimator):
         loss = make_loss(self.loss, self.epsilon, self.quantile)
         penalty = make_penalty(self.penalty, self.alpha, self.l1_ratio)
         chosen = choose_solver(
-            self.solver, loss, penalty, chunks.n_features, chunks.n_outputs, n_rows
+            self.solver,
+            loss,
+            penalty,
+            chunks.n_features,
+            chunks.n_outputs,
+            n_rows,
+            uniform=self.aggregation == "uniform",
         )
         smooth, kinked = usual_passes(chosen, chunks.dtype, chunks.n_features)
         low, high = kinked if loss.bounded_slope and loss.width == 0.0 else smooth

@@ -636,6 +636,7 @@ class DistributedSGDRegressor(LinearRegressorMixin, LinearEstimator):
             coef=coef,
             intercept=intercept,
             rows_seen=rows_seen,
+            open_local=self._open_local,
         )
 
     def _method(self, n_rows: float, chunks: Any) -> Method:  # noqa: ARG002 - as of classifiers

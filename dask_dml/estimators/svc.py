@@ -413,13 +413,6 @@ class DistributedLinearSVC(DualVariablesMixin, LinearClassifierMixin, LinearEsti
             intercept=intercept,
         )
 
-    def _open_local(self, blocks: Any) -> Any:
-        from dask_dml.rounds.choose import count_threads
-        from dask_dml.rounds.local import LocalRounds, make_shards
-
-        n_threads = count_threads(self.n_jobs)
-        return LocalRounds(make_shards(blocks, None, n_threads), n_threads)
-
     def _start(
         self, n_features: int, before: Mapping[str, Any]
     ) -> tuple[np.ndarray | None, np.ndarray | None]:

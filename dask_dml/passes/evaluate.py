@@ -21,6 +21,7 @@ from dask_dml.passes.partials import (
     ColumnMoments,
     LossSums,
     Moments,
+    Rows,
     Statistics,
     Triangle,
     triangular,
@@ -346,6 +347,18 @@ def _weighted_tiles(block: Block, unit: float, centre: Centre) -> Iterator[np.nd
         rows[:, p:] -= centre.target_mean
         rows *= np.sqrt(unit * weight[start:stop])[:, None] if len(weight) else np.sqrt(unit)
         yield rows
+
+
+def whole_rows(shard: Shard, columns: np.ndarray | None) -> Rows:
+    """Return all rows of a shard, for what has few of them."""
+
+    def rows_of(block: Block) -> Rows:
+        X = block.X if columns is None else block.X[:, columns]
+        X = np.asarray(X if isinstance(X, np.ndarray) else X.toarray(), np.float64)
+        weight = np.ones(block.n_rows) if block.weight is None else block.weight
+        return Rows(X, np.asarray(block.y, np.float64), np.asarray(weight, np.float64))
+
+    return sum_parts([rows_of(block) for block in shard.blocks])
 
 
 def shard_weights(shard: Shard, n_shards: int) -> np.ndarray:

@@ -192,5 +192,28 @@ def triangular(rows: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.qr(rows, mode="r"))
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Few rows, written out; ``+`` puts them one after the other.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+        The columns that are asked for.
+    y : ndarray of shape (n_rows, n_outputs)
+        Targets.
+    weight : ndarray of shape (n_rows,)
+        Weights.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+    def __add__(self, other: Rows) -> Rows:
+        parts = ((self.X, other.X), (self.y, other.y), (self.weight, other.weight))
+        return Rows(*(np.concatenate(pair) for pair in parts))
+
+
 def _with_rows(moments: Moments, n_rows: int) -> Moments:
     return type(moments)(**{**vars(moments), "n_rows": n_rows})

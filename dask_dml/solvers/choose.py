@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dask_dml.blocks import Block
 from dask_dml.objective.losses import Loss
 from dask_dml.objective.penalties import ElasticNet
-from dask_dml.objective.problem import Frame, Objective, Problem, Query
+from dask_dml.objective.problem import Frame, Objective, Problem
 from dask_dml.objective.residual_interior import InteriorObjective
 from dask_dml.passes import evaluate as passes
 from dask_dml.passes.partials import Moments, Statistics
@@ -17,7 +18,8 @@ from dask_dml.rounds.base import Rounds
 from dask_dml.solvers import statistics
 from dask_dml.solvers.accelerated import AcceleratedStep
 from dask_dml.solvers.base import Limits, Outcome, Scaling, Step, minimise, progress, solved
-from dask_dml.solvers.gd import GDStep
+from dask_dml.solvers.few_rows import solve_few_rows, spanned_by_few
+from dask_dml.solvers.gd import GDStep, largest_eigenvalue
 from dask_dml.solvers.lbfgs import LBFGSStep
 from dask_dml.solvers.least_norm import shortest
 from dask_dml.solvers.newton import NewtonStep
@@ -68,6 +70,8 @@ class Task:
         Where to start; zero, or the least-squares solution, if None.
     intercept : ndarray of shape (n_outputs,) or None
         Likewise.
+    open_local : callable or None
+        Makes rounds over blocks of this process; ``"auto"`` needs it where rows are few.
     """
 
     loss: Loss
@@ -85,6 +89,7 @@ class Task:
     random_state: np.random.RandomState | None = None
     coef: np.ndarray | None = None
     intercept: np.ndarray | None = None
+    open_local: Callable[[list[Block]], Rounds] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,8 @@ def choose_solver(
     n_features: int,
     n_outputs: int,
     n_rows: float = np.inf,
+    *,
+    uniform: bool = False,
 ) -> str:
     """Return the solver that ``"auto"`` stands for; check that a named one fits.
 
@@ -135,6 +142,8 @@ def choose_solver(
         if loss.quadratic and (affordable or few):
             return "statistics"
         if affordable and n_outputs * n_features**2 <= MAX_HESSIAN:
+            return "newton"
+        if spanned_by_few(loss, penalty, n_features, n_rows) and not uniform:
             return "newton"
         return "accelerated" if penalty.l1 > 0.0 else "lbfgs"
     if solver == "statistics" and not loss.quadratic:
@@ -166,7 +175,13 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     """
     n_rows = sum(rounds.shard_rows)
     solver = choose_solver(
-        task.solver, task.loss, task.penalty, task.n_features, task.n_outputs, n_rows
+        task.solver,
+        task.loss,
+        task.penalty,
+        task.n_features,
+        task.n_outputs,
+        n_rows,
+        uniform=task.uniform,
     )
     units = _units(rounds) if task.uniform else None
     first = _moments(rounds, solver, task, units)
@@ -185,6 +200,12 @@ def solve(rounds: Rounds, task: Task) -> Solution:
     def raw(model: Model) -> Model:
         return _raw_model(task, frame, columns, whole.n_features, *model)
 
+    def turned(block: Block, n_columns: int, limits: Limits) -> Solution:
+        assert task.open_local is not None
+        known = replace(task, n_features=n_columns, limits=limits, coef=None, intercept=None)
+        with task.open_local([block]) as local:
+            return solve(local, known)
+
     def attempt(solver: str, limits: Limits, before: Sequence[Outcome] | None) -> list[Outcome]:
         limits = replace(limits, observer=with_model(limits.observer, raw))
         known, further = first, replace(task, limits=limits)
@@ -193,6 +214,8 @@ def solve(rounds: Rounds, task: Task) -> Solution:
             if _needs_products(solver, task, n_rows):
                 known = _moments(rounds, solver, task, units)
         objective = _objective(rounds, further, frame, units, columns)
+        if _by_rows(whole, solver, n_rows):
+            return solve_few_rows(objective, limits, turned)
         return run(solver, further, objective, known)
 
     solver, outcomes = hand_over(solver, following, task.limits, attempt)
@@ -206,6 +229,12 @@ def _moments(rounds: Rounds, solver: str, task: Task, units: np.ndarray | None) 
     # To correct rough moments takes further passes, which cost little where rows are held.
     rough = solver == "statistics" and rounds.engine != "streaming"
     return rounds.map_reduce(passes.rough_statistics if rough else passes.statistics, units)
+
+
+def _by_rows(task: Task, solver: str, n_rows: int) -> bool:
+    """Return whether Newton's method works in the space of the rows."""
+    few = spanned_by_few(task.loss, task.penalty, task.n_features, n_rows)
+    return few and solver == "newton" and task.solver == "auto"
 
 
 def _from(task: Task, frame: Frame, outcomes: Sequence[Outcome]) -> Task:
@@ -292,7 +321,7 @@ def _needs_products(solver: str, task: Task, n_rows: int) -> bool:
         few = statistics.few_rows(n_rows, task.n_features)
         return task.n_features <= MAX_STATISTICS or not few
     if solver == "newton":
-        return True
+        return not _by_rows(task, solver, n_rows)
     return solver == "gd" and task.learning_rate == "auto" and task.n_features <= MAX_STATISTICS
 
 
@@ -367,7 +396,7 @@ def _gd_steps(task: Task, objective: Objective, first: Moments) -> list[Step]:
     n_terms = frame.weight if task.uniform else 1.0
     lipschitz = 1.0
     if task.learning_rate == "auto":
-        lipschitz = _largest_eigenvalue(objective, first, task.random_state)
+        lipschitz = largest_eigenvalue(objective, first, task.random_state)
     elif task.learning_rate == "backtracking":
         lipschitz = max(float(np.max(frame.spread**2, initial=0.0)), 1.0)
     safe = task.learning_rate in ("auto", "backtracking")
@@ -401,47 +430,6 @@ def _start(task: Task, frame: Frame, column: int) -> tuple[np.ndarray, float]:
     if not task.fit_intercept:
         return coef, 0.0
     return coef, frame.centred_intercept(column, coef, float(task.intercept[column]))
-
-
-def _largest_eigenvalue(
-    objective: Objective, first: Moments, random_state: np.random.RandomState | None
-) -> float:
-    """Return the largest eigenvalue of the mean of ``(x, 1)(x, 1)'``, or a little more.
-
-    From the second moments where they are known, by power iteration (a pass each) otherwise.
-    """
-    frame, free = objective.frame, objective.fit_intercept
-    p = len(frame.mean)
-    if isinstance(first, Statistics):
-        matrix = np.zeros((p + 1, p + 1))
-        matrix[:p, :p] = statistics.Quadratic.of(first, centred=False).B
-        if free:
-            matrix[p, :p] = matrix[:p, p] = first.mean
-            matrix[p, p] = 1.0
-        return float(np.linalg.eigvalsh(matrix)[-1])
-    squares = Objective(
-        objective.rounds,
-        [Problem(0, Loss(), ElasticNet())],
-        frame,
-        fit_intercept=free,
-        units=objective.units,
-        columns=objective.columns,
-    )
-
-    def slope(v: np.ndarray) -> np.ndarray:
-        e = squares.evaluate({0: Query(v[:p], float(v[p]) if free else 0.0)})[0]
-        return np.append(e.gradient, e.intercept_gradient)
-
-    v = (random_state or np.random.RandomState(0)).standard_normal(p + 1)
-    v[:p] *= frame.spread
-    at_zero, value = slope(np.zeros(p + 1)), 0.0
-    for _ in range(30):
-        v /= np.linalg.norm(v)
-        v = slope(v) - at_zero
-        before, value = value, float(np.linalg.norm(v))
-        if value <= before * 1.01:
-            break
-    return 1.1 * value  # power iteration comes from below
 
 
 def _raw_model(

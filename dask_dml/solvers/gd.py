@@ -14,8 +14,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dml.objective.problem import Evaluation, Problem, Query
+from dask_dml.objective.losses import Loss
+from dask_dml.objective.penalties import ElasticNet
+from dask_dml.objective.problem import Evaluation, Objective, Problem, Query
+from dask_dml.passes.partials import Moments, Statistics
 from dask_dml.solvers.base import Continuation
+from dask_dml.solvers.statistics import Quadratic
 
 #: An objective this many times the first one means that the steps are too long.
 _DIVERGED = 1e10
@@ -172,3 +176,44 @@ class GDStep:
             return theta
         shrunk = np.maximum(np.abs(theta[:-1]) - eta * self.n_terms * penalty.l1, 0.0)
         return np.append(np.sign(theta[:-1]) * shrunk, theta[-1])
+
+
+def largest_eigenvalue(
+    objective: Objective, first: Moments, random_state: np.random.RandomState | None
+) -> float:
+    """Return the largest eigenvalue of the mean of ``(x, 1)(x, 1)'``, or a little more.
+
+    From the second moments where they are known, by power iteration (a pass each) otherwise.
+    """
+    frame, free = objective.frame, objective.fit_intercept
+    p = len(frame.mean)
+    if isinstance(first, Statistics):
+        matrix = np.zeros((p + 1, p + 1))
+        matrix[:p, :p] = Quadratic.of(first, centred=False).B
+        if free:
+            matrix[p, :p] = matrix[:p, p] = first.mean
+            matrix[p, p] = 1.0
+        return float(np.linalg.eigvalsh(matrix)[-1])
+    squares = Objective(
+        objective.rounds,
+        [Problem(0, Loss(), ElasticNet())],
+        frame,
+        fit_intercept=free,
+        units=objective.units,
+        columns=objective.columns,
+    )
+
+    def slope(v: np.ndarray) -> np.ndarray:
+        e = squares.evaluate({0: Query(v[:p], float(v[p]) if free else 0.0)})[0]
+        return np.append(e.gradient, e.intercept_gradient)
+
+    v = (random_state or np.random.RandomState(0)).standard_normal(p + 1)
+    v[:p] *= frame.spread
+    at_zero, value = slope(np.zeros(p + 1)), 0.0
+    for _ in range(30):
+        v /= np.linalg.norm(v)
+        v = slope(v) - at_zero
+        before, value = value, float(np.linalg.norm(v))
+        if value <= before * 1.01:
+            break
+    return 1.1 * value  # power iteration comes from below

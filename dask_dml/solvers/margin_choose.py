@@ -80,8 +80,8 @@ def choose_solver(task: Task) -> str:
                 "sent to the driver (fewer rows than columns); use solver='newton'."
             )
         return "dual"
-    turns = task.solver == "auto" and _may_hand_over(task)
-    return "dual" if turns and _is_for_dual(task) else "newton"
+    may = task.solver == "auto" and _may_hand_over(task)
+    return "dual" if may and _is_for_dual(task) else "newton"
 
 
 #: Between how many passes fits usually take.
@@ -113,12 +113,10 @@ def _may_hand_over(task: Task) -> bool:
     """
     if task.solver == "newton":
         return not task.l1 and task.n_features > MAX_COLUMNS and _all_travel(task)
-    if task.squared and _all_travel(task):
-        bears, good = True, True
-    else:
-        bears = np.isfinite(task.scaling) or _bears_free_intercept(task)
-        good = not task.squared or task.n_features > MAX_COLUMNS
-    return task.solver == "auto" and not task.l1 and bears and good
+    bears = np.isfinite(task.scaling) or _bears_free_intercept(task)
+    good = bears and (not task.squared or task.n_features > MAX_COLUMNS)
+    good |= task.squared and _all_travel(task)
+    return bool(task.solver == "auto" and not task.l1 and good)
 
 
 def _bears_free_intercept(task: Task) -> bool:
@@ -129,11 +127,10 @@ def _bears_free_intercept(task: Task) -> bool:
 
 def _all_travel(task: Task) -> bool:
     """Return whether all rows may travel to the driver, as few rows of many columns do."""
-    n_rows, n_classes = float(task.rows.sum()), len(task.rows)
-    n_problems = n_classes if n_classes > 2 else 1
-    if not n_rows > 0.0 or task.entries * n_problems > ENTRIES:  # or not known
-        return False
-    return rows_to_merge((int(n_rows),), task.n_features, task.entries, n_problems) >= n_rows
+    n_rows, n_problems = float(task.rows.sum()), len(task.rows) if len(task.rows) > 2 else 1
+    few = n_rows > 0.0 and task.entries * n_problems <= ENTRIES  # false where they are not known
+    shape = task.n_features, task.entries, n_problems
+    return few and rows_to_merge((int(n_rows),), *shape) >= n_rows
 
 
 def _suits_interior_point(task: Task) -> bool:

@@ -102,6 +102,9 @@ def _better(old: Outcome, new: Outcome) -> Outcome:
     if old.converged:
         return old
     taken = new if new.converged or new.objective <= old.objective else old
+    if taken is new and new.objective <= old.objective:
+        # The bound behind the old gap is one of the lower point, too.
+        taken = replace(new, relative_gap=min(old.relative_gap, new.relative_gap))
     # What is solved at once has no beginning in its curve.
-    curve = old.curve + (new.curve[1:] or new.curve) if taken is new else old.curve
+    curve = old.curve if taken is old else old.curve + (new.curve[1:] or new.curve)
     return replace(taken, n_iter=old.n_iter + new.n_iter, curve=curve)

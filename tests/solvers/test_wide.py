@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.linear_model import ElasticNet, Ridge
+from sklearn.svm import SVR
 
 from dask_dml import DistributedGDRegressor
+from dask_dml.rounds import choose
 
 
 def test_wide_ridge_has_scikit_learns_coefficients():
@@ -69,3 +71,44 @@ def test_lasso_on_few_rows_of_many_columns_is_exact(engine, sparse, l1_ratio):
 
     best = objective(exact.coef_, exact.intercept_)
     assert objective(model.coef_, model.intercept_) <= best * (1.0 + 1e-9)
+
+
+@pytest.mark.parametrize("engine", ["memory", "dask", "cluster", "streaming"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_kink_on_few_rows_of_many_columns(client, monkeypatch, engine, sparse):
+    """The optimum is scikit-learn's `SVR`, whose dual has as many variables as there are rows."""
+    X, Y, weight, _ = few_rows(1.0)
+    X = X * np.logspace(0, 2, X.shape[1])
+    data = (sp.csr_array(X) if sparse else X).astype(np.float32), Y[:, 0], weight
+    alpha = 1e-3
+    exact = SVR(kernel="linear", C=1.0 / (alpha * weight.sum()), epsilon=0.1, tol=1e-9)
+    exact.fit(data[0], Y[:, 0], weight)
+    if engine != "memory":
+        rows = da.from_array(X.astype(np.float32), chunks=(15, -1))
+        rows = rows.map_blocks(sp.csr_array) if sparse else rows
+        data = rows, da.from_array(Y[:, 0], chunks=15), da.from_array(weight, chunks=15)
+        monkeypatch.setattr(choose, "current_client", lambda: None if engine == "dask" else client)
+        if engine == "streaming":
+            monkeypatch.setattr(choose, "_fits", lambda *_: False)
+    model = DistributedGDRegressor("epsilon_insensitive", alpha=alpha, tol=1e-7).fit(*data)
+    assert model.engine_ == {"dask": "memory"}.get(engine, engine)
+    assert model.solver_ == "newton"
+    assert model.converged_
+    assert model.n_rounds_ == 3
+    np.testing.assert_allclose(model.predict(X), exact.predict(X), atol=1e-5)
+    coef = exact.coef_.toarray().ravel() if sparse else exact.coef_.ravel()
+    np.testing.assert_allclose(model.coef_, coef, atol=1e-4 * np.abs(coef).max())
+
+
+@pytest.mark.parametrize("loss", ["huber", "epsilon_insensitive"])
+def test_few_rows_without_a_penalty_get_the_shortest_solution(loss):
+    """Also where rows repeat, or do not depend on the columns at all."""
+    X, Y, _, _ = few_rows(1.0)
+    X, Y = np.vstack([X, X[:5]]), np.vstack([Y, Y[:5]])
+    model = DistributedGDRegressor(loss, penalty=None, epsilon=1e-3).fit(X, Y[:, 0])
+    centred = X - X.mean(axis=0)
+    least = np.linalg.pinv(centred) @ (Y[:, 0] - Y[:, 0].mean())
+    np.testing.assert_allclose(model.predict(X), Y[:, 0], atol=1e-2)
+    assert np.linalg.norm(model.coef_) <= 1.01 * np.linalg.norm(least)
+    flat = DistributedGDRegressor(loss, penalty=None).fit(np.ones_like(X), Y[:, 0])
+    assert not flat.coef_.any()

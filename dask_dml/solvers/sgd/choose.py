@@ -67,6 +67,7 @@ def _go_on(rounds: Rounds, task: SGDTask, solution: SGDSolution, max_iter: int) 
             limits=limits,
             coef=solution.coef,
             intercept=solution.intercept,
+            open_local=task.open_local,
         ),
     )
     return _better(solution, later)

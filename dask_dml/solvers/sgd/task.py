@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dask_dml.blocks import Block
 from dask_dml.kernels.sgd_rows import CORRECTED_SQUARES
 from dask_dml.objective.losses import Loss
 from dask_dml.objective.penalties import ElasticNet
@@ -93,6 +94,8 @@ class SGDTask:
         Rows seen by earlier calls of `partial_fit`.
     observer : Observer or None
         Told of every exchange; may end the fit.
+    open_local : callable or None
+        Makes rounds over blocks of this process.
     """
 
     loss: Loss
@@ -121,6 +124,7 @@ class SGDTask:
     intercept: np.ndarray | None = None
     rows_seen: int = 0
     observer: Observer | None = None
+    open_local: Callable[[list[Block]], Rounds] | None = None
 
     @property
     def auto(self) -> bool:
