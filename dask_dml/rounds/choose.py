@@ -224,7 +224,6 @@ def _fits(chunks: Chunks, room: float) -> bool:
 def _open_on_cluster(chunks: Chunks, client: Client, n_shards: WantedShards) -> Rounds:
     from dask_dml.rounds.calls import check_client
     from dask_dml.rounds.cluster import ClusterRounds
-    from dask_dml.rounds.held import MAX_BYTES
     from dask_dml.rounds.streaming import StreamingRounds
 
     check_client(client)
@@ -233,8 +232,7 @@ def _open_on_cluster(chunks: Chunks, client: Client, n_shards: WantedShards) -> 
     if _fits(measured, room):
         return ClusterRounds(client, chunks, n_shards)
     _tell_of_streaming(measured.nbytes, room, client)
-    here = min(MAX_BYTES, local_room())
-    return StreamingRounds(chunks, client, _without_growth(n_shards), room=here)
+    return StreamingRounds(chunks, client, _without_growth(n_shards))
 
 
 def _without_growth(n_shards: WantedShards) -> NumberOfShards:

@@ -63,10 +63,6 @@ class Graphs(Protocol):
         """Return the value of a task, and other values in the form in which they can be kept."""
         ...
 
-    def values(self, kept: Sequence[Any]) -> list[Any]:
-        """Return kept values themselves."""
-        ...
-
     def detached(self, kept: Sequence[Any]) -> list[Any]:
         """Return kept values without their history."""
         ...
@@ -130,10 +126,6 @@ class ThreadGraphs:
         """Return the value of a task, and other values in the form in which they can be kept."""
         value, *values = self._compute([task, *kept.values()])
         return value, values
-
-    def values(self, kept: Sequence[Any]) -> list[Any]:
-        """Return kept values themselves."""
-        return list(kept)
 
     def detached(self, kept: Sequence[Any]) -> list[Any]:
         """Return kept values without their history."""
@@ -220,12 +212,6 @@ class ClusterGraphs:
             finally:
                 self.drop([total] if done else futures.values())
         return value, [futures[key] for key in kept]
-
-    def values(self, kept: Sequence[Any]) -> list[Any]:
-        """Return kept values themselves."""
-        with connected(self.client, PASS):
-            settle(self.client, {future.key: future for future in kept}, {})
-            return list(uninterrupted(self.client.gather, list(kept)))
 
     def detached(self, kept: Sequence[Any]) -> list[Any]:
         """Return kept values without their history."""

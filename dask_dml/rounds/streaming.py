@@ -19,18 +19,16 @@ from dask_dml.rounds.base import (
 )
 from dask_dml.rounds.calls import max_recoveries
 from dask_dml.rounds.graphs import open_graphs
-from dask_dml.rounds.held import PASSES, HeldChunks
 from dask_dml.rounds.layout import Layout
-from dask_dml.rounds.log import readable, tell
+from dask_dml.rounds.log import tell
 from dask_dml.rounds.plan import NumberOfShards, check_n_shards, check_rows, split_chunks
 from dask_dml.rounds.tasks import (
     PREFIX,
     add_up,
     chunk_name,
     chunk_tasks,
+    count_rows,
     pick,
-    size_of,
-    to_block,
     update_chunk,
     visit_chunk,
 )
@@ -52,8 +50,7 @@ UPDATES_PER_LINEAGE = 16
 class StreamingRounds:
     """Read the chunks anew in every round: one small Dask graph with a tree reduction.
 
-    Nothing but the states of `update` is kept, unless the chunks are few.  For data larger than
-    memory.
+    Nothing but the states of `update` is kept.  For data larger than memory.
 
     Parameters
     ----------
@@ -66,9 +63,6 @@ class StreamingRounds:
         rows; ``"blocks"`` makes every non-empty chunk a shard; None makes one per thread.
     n_threads : int, default=1
         Number of threads where there is no client.
-    room : float, default=0.0
-        Bytes that all chunks together may take in this process after some passes.  Where they take
-        no more, the passes that follow read nothing, and make no Dask tasks.
 
     Attributes
     ----------
@@ -103,7 +97,6 @@ class StreamingRounds:
         client: Client | None = None,
         n_shards: NumberOfShards = None,
         n_threads: int = 1,
-        room: float = 0.0,
     ) -> None:
         check_n_shards(n_shards)
         self.chunks = chunks
@@ -116,8 +109,6 @@ class StreamingRounds:
         self._states: dict[int, Any] = {}
         self._visited: dict[str, int] = {}
         self._updates = 0
-        self._room = room
-        self._held: HeldChunks | None = None
         self._shards: list[list[int]] = []
         self.shard_rows: tuple[int, ...] = ()
         try:
@@ -127,10 +118,7 @@ class StreamingRounds:
             raise
 
     def _make_shards(self, n_shards: NumberOfShards) -> None:
-        sizes = self._sizes()
-        rows = [n_rows for n_rows, _ in sizes]
-        if sum(nbytes for _, nbytes in sizes) > self._room:
-            self._room = 0.0
+        rows = self._count_rows()
         full = [number for number, n_rows in enumerate(rows) if n_rows]
         check_rows(len(full), self.chunks.n_features)
         if n_shards is None:
@@ -160,11 +148,6 @@ class StreamingRounds:
         TimeoutError
             If the round took longer than ``dask_dml.round-timeout`` for each chunk of a thread.
         """
-        held = self._hold()
-        if held is not None:
-            total = held.map_reduce(function, broadcast)
-            self.n_rounds += 1
-            return total
 
         def attempt() -> Any:
             with self._graphs.sent(broadcast) as shared:
@@ -184,11 +167,6 @@ class StreamingRounds:
         Exception
             As for `map_reduce`.
         """
-        held = self._hold()
-        if held is not None:
-            total = held.update(function, broadcast)
-            self.n_rounds += 1
-            return total
 
         def attempt() -> tuple[Any, dict[int, Any]]:
             self._check_states()
@@ -221,7 +199,7 @@ class StreamingRounds:
                 # What was sent along has no lineage; sent again, it is there again.
                 if not left:
                     # A chunk that brings down whoever reads it is named by this.
-                    self._sizes()
+                    self._count_rows()
                     raise RuntimeError(
                         f"workers were lost {self.max_recoveries + 1} times in the same pass over "
                         f"the data. {LOSING_WORKERS}"
@@ -246,38 +224,13 @@ class StreamingRounds:
             self._count_recovery(f"the state of the shards {lost} went down with a worker")
             raise StateLost(lost)
 
-    def _hold(self) -> HeldChunks | None:
-        """Return the chunks in this process: None before enough passes, or where they are many."""
-        due = self._open and self._room > 0.0 and self.n_rounds >= PASSES
-        if self._held is None and due:
-            self._check_states()
-            numbers = [chunk for shard in self._shards for chunk in shard]
-            try:
-                blocks = self._read("held", to_block, numbers)
-                states = self._graphs.values(list(self._states.values()))
-            except DataLost:
-                return None
-            self._graphs.drop(self._states.values())
-            self._held = HeldChunks(
-                self._shards,
-                dict(zip(numbers, blocks, strict=True)),
-                dict(zip(self._states, states, strict=True)),
-            )
-            self._states = {}
-            size = readable(sum(block.nbytes for block in blocks))
-            tell(logging.INFO, "engine", f"streaming: {size} are held from now on")
-        return self._held
-
     # Graphs
 
-    def _sizes(self) -> list[tuple[int, int]]:
-        """Return rows and bytes of every chunk."""
-        return self._read("rows", size_of, list(range(len(self.chunks.X))))
-
-    def _read(self, kind: str, function: Callable[..., Any], numbers: list[int]) -> list[Any]:
-        keys = self._keys(kind, len(numbers))
-        tasks = chunk_tasks(self.chunks, function, keys, dict.fromkeys(numbers, ()))
-        names = {key: chunk_name(n) for key, n in zip(keys, numbers, strict=True)}
+    def _count_rows(self) -> list[int]:
+        numbers = range(len(self.chunks.X))
+        keys = self._keys("rows", len(numbers))
+        tasks = chunk_tasks(self.chunks, count_rows, keys, dict.fromkeys(numbers, ()))
+        names = {key: chunk_name(number) for number, key in enumerate(keys)}
         return self._graphs.compute(dict(zip(keys, tasks, strict=True)), names)
 
     def _tasks(
@@ -325,16 +278,13 @@ class StreamingRounds:
                 name_chunk(error, chunk_name(chunk))
             elif not is_named(error):
                 # It comes from a task that feeds a chunk: reading once more says which.
-                self._sizes()
+                self._count_rows()
             raise
 
     def close(self) -> None:
         """Release everything the engine holds; may be called twice."""
         self._open = False
         self._states = {}
-        if self._held is not None:
-            self._held.close()
-            self._held = None
         self._graphs.close()
 
     def __enter__(self) -> StreamingRounds:

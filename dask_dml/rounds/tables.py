@@ -10,7 +10,7 @@ import numpy as np
 from dask_dml.input.chunks import Chunks, Rows
 from dask_dml.rounds.choose import client_for_tasks, count_threads
 from dask_dml.rounds.streaming import SinglePass
-from dask_dml.rounds.tasks import chunk_name
+from dask_dml.rounds.tasks import chunk_name, chunk_tasks
 from dask_dml.rounds.waiting import name_chunk
 
 
@@ -73,9 +73,12 @@ class _TablePass(SinglePass):
 
         return self._round(attempt)
 
-    def _sizes(self) -> list[tuple[int, int]]:
+    def _count_rows(self) -> list[int]:
         # Of a chunk that cannot be made, its own error; any other has been named already.
-        return self._read("rows", _count, list(range(len(self.chunks.X))))
+        keys = self._keys("rows", len(self.chunks.X))
+        tasks = chunk_tasks(self.chunks, _count, keys, dict.fromkeys(range(len(keys)), ()))
+        names = {key: chunk_name(number) for number, key in enumerate(keys)}
+        return self._graphs.compute(dict(zip(keys, tasks, strict=True)), names)
 
 
 def _visit(
@@ -95,11 +98,5 @@ def _visit(
         raise
 
 
-def _count(
-    X: Any,
-    y: Any,  # noqa: ARG001 - as above
-    weight: Any,  # noqa: ARG001
-    number: int,  # noqa: ARG001
-    spec: Mapping[str, Any],  # noqa: ARG001
-) -> tuple[int, int]:
-    return int((X.X if isinstance(X, Rows) else X).shape[0]), 0
+def _count(X: Any, y: Any, weight: Any, number: int, spec: Mapping[str, Any]) -> int:  # noqa: ARG001 - as all
+    return int((X.X if isinstance(X, Rows) else X).shape[0])

@@ -89,10 +89,9 @@ def to_blocks(
     return concatenate([block for block in blocks if block.n_rows] or blocks[:1])
 
 
-def size_of(X: Any, y: Any, weight: Any, number: int, spec: Mapping[str, Any]) -> tuple[int, int]:
-    """Return rows and bytes of a chunk."""
-    block = to_block(X, y, weight, number, spec)
-    return block.n_rows, block.nbytes
+def count_rows(X: Any, y: Any, weight: Any, number: int, spec: Mapping[str, Any]) -> int:
+    """Return the number of rows of a chunk."""
+    return to_block(X, y, weight, number, spec).n_rows
 
 
 def visit_chunk(

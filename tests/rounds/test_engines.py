@@ -333,31 +333,6 @@ def test_states_outlive_their_lineage(client, monkeypatch):
             assert rounds.update(helpers.counting, 1.0) == 600.0 * n
 
 
-@pytest.mark.parametrize("on_cluster", [True, False])
-def test_few_chunks_of_a_stream_are_held_after_some_passes(client, monkeypatch, on_cluster):
-    """With the same bits, and with what functions keep; more chunks are read in every pass."""
-    chunks = helpers.to_chunks(X, X[:, 0], [0, 70, 300, 410])
-    nbytes = 600 * 4 * 8
-    results, n_reads = [], []
-    for room in (0.0, nbytes - 1.0, float(nbytes)):
-        with StreamingRounds(chunks, client if on_cluster else None, 2, room=room) as rounds:
-            reads, read = [], rounds._tasks
-            monkeypatch.setattr(rounds, "_tasks", lambda *a, r=reads, f=read: r.append(1) or f(*a))
-            found = [rounds.update(helpers.counting, 0.1 * n) for n in range(1, 9)]
-            found += [rounds.map_reduce(helpers.column_sums, 1.0 / n).tolist() for n in range(1, 7)]
-            found += [rounds.update(helpers.counting, 0.3) for _ in range(2)]
-            assert rounds.n_rounds == 16
-            with pytest.raises(LookupError, match="no such thing") as error:
-                rounds.map_reduce(helpers.failing, 1)
-            results.append((found, error.value.__notes__))
-            n_reads.append(len(reads))
-        with pytest.raises(RuntimeError, match="closed"):
-            rounds.map_reduce(helpers.column_sums)
-    assert results[0][0] == results[1][0] == results[2][0]
-    assert all(any("raised in chunk" in note for note in notes) for _, notes in results)
-    assert n_reads == [17, 17, 10]
-
-
 def test_a_busy_cluster_does_not_stop_a_fit(client):
     """The tasks that hold the workers may have to wait for a thread; the rounds do not."""
     with ClusterRounds(client, helpers.to_chunks(X, X, [300])) as rounds:
