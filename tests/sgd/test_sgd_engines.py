@@ -96,11 +96,7 @@ def test_a_stream_gives_the_numbers_of_this_process(client, monkeypatch, mode, s
     opened = []
     make = StreamingRounds.__init__
 
-<<<<<<< HEAD
-    def watched(rounds, *args, room):
-=======
     def watched(rounds, *args):
->>>>>>> parent of b62c237 (Streams of up to 32 MB are held in the client after ten passes, with the same bits)
         opened.append(rounds)
         make(rounds, *args)
 
