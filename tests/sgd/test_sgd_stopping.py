@@ -130,6 +130,19 @@ def test_with_few_columns_a_slow_gap_is_enough_to_hand_over():
     assert hurried.slow
 
 
+@pytest.mark.parametrize(("seconds", "first"), [(np.inf, 41), (-1.0, 8)])
+def test_many_columns_without_a_penalty_hand_over_after_a_share_of_the_passes(seconds, first):
+    """No gap says how slow the steps are: they have a fifth of the passes, or of the time."""
+    task = replace(
+        asked(l2=0.0, max_iter=200), n_features=5000, deadline=time.monotonic() + seconds
+    )
+    watch, slow = GapWatch(task, 0.0), []
+    for n in range(60):
+        assert not watch.met(0.9**n, np.inf, n)
+        slow.append(watch.slow)
+    assert slow.index(True) == first
+
+
 def test_a_bound_above_the_objective_is_an_internal_error():
     problem = Problem(0, make_loss("squared_error", 0.1), ElasticNet(l2=1e-4))
     step = CorrectedStep(problem, np.zeros(3), 0.0, np.ones(3), 1e-8, np.zeros(2))

@@ -253,9 +253,12 @@ def _interior_point(box: Box, precision: float, deadline: float) -> tuple[Maximu
     at, n = _Interior(box), len(box.upper)
     best, value, point, price = np.append(box.start, 0.0 * at.a[n:]), at.least, at.w, np.inf
     mark, waiting = np.inf, 0
+    began, took = time.monotonic(), 0.0
     for _ in range(MAX_STEPS):
-        if time.monotonic() > deadline or not at.advance():
+        # A matrix that would not be ready in time is not begun.
+        if began + took > deadline or not at.advance():
             break
+        took, began = time.monotonic() - began, time.monotonic()
         now = at.price()
         if now < price:
             price, point = now, at.w

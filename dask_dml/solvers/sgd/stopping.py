@@ -17,6 +17,9 @@ WINDOW, STILL = 4, 0.05
 LOOSE = 10.0
 #: Passes after which the gap's pace tells, and how many more are too many.
 SOON, MANY = 8, 40.0
+#: Share of all passes, or of those that there is time for, that steps have where there is no gap
+#: and columns are many.
+WIDE_SHARE = 0.2
 
 
 class GapWatch:
@@ -38,7 +41,8 @@ class GapWatch:
         met by the last pass.
     slow : bool
         Whether columns are so few that solvers of whole gradients prove the optimum, and the gap
-        takes many passes more, or more than there is time for.
+        takes many passes more, or more than there is time for.  Without a gap, whether many passes
+        have been made.
     """
 
     def __init__(self, task: SGDTask, floor: float) -> None:
@@ -85,14 +89,16 @@ class GapWatch:
 
     def _is_slow(self, needed: float, n_passes: int, since: int) -> bool:
         """Return whether other methods are sooner there than by so many passes more."""
-        if not self.few or since < SOON:
+        if since < SOON or (self.bounded and not self.few):
             return False
         now = time.monotonic()
         left = n_passes * (self.deadline - now) / max(now - self._began, 1e-9)
         if self.bounded:
             return needed > min(left, MANY)
-        # Without a gap only the passes made tell.
-        return n_passes > 2 * self.window or left < n_passes
+        # Without a gap only the passes made tell; of many columns gradients need hundreds more.
+        if self.few:
+            return n_passes > 2 * self.window or left < n_passes
+        return n_passes > WIDE_SHARE * min(self.max_iter, n_passes + left)
 
     def proven(self, gap: float) -> bool:
         """Return whether a relative gap shows that a problem that stands still is solved."""
