@@ -1,7 +1,7 @@
 """Dual variables of the rows of a block that take little room: most of them lie at a bound.
 
-A place says for each row whether its dual variable is zero, its cost, or a value of its own; values
-of their own stand one after the other.  Nothing is rounded on the way.
+A place says for each row whether its dual variable is zero, its cost, a value of its own, or what
+it was before; values of their own stand one after the other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from dask_dml.kernels.rows import exact, inline
 
 #: Places of a dual variable.
-AT_ZERO, AT_COST, BETWEEN = range(3)
+AT_ZERO, AT_COST, BETWEEN, AS_BEFORE = range(4)
 
 
 @inline
@@ -50,6 +50,17 @@ def places(alpha, sign, cost, weight, place):
 
 
 @exact
+def changed_places(alpha, before, sign, cost, weight, place):
+    """Write the places of dual variables that some had before; return how many have own values."""
+    n_between = places(alpha, sign, cost, weight, place)
+    for i in range(alpha.shape[0]):
+        if alpha[i] == before[i]:
+            n_between -= place[i] == BETWEEN
+            place[i] = AS_BEFORE
+    return n_between
+
+
+@exact
 def take_between(alpha, place, between):
     """Write those dual variables that have values of their own."""
     at = 0
@@ -72,10 +83,11 @@ def values(place, between, at, sign, cost, weight, alpha):
 
 
 @exact
-def moved(alpha, new, share):
+def moved(alpha, new, place, share):
     """Move dual variables by a share of the way to new ones."""
     for i in range(alpha.shape[0]):
-        alpha[i] += share * (new[i] - alpha[i])
+        if place[i] != AS_BEFORE:
+            alpha[i] += share * (new[i] - alpha[i])
 
 
 @exact
@@ -83,10 +95,9 @@ def hold(alpha, sign, cost, weight, rounding):
     """Put dual variables at the bounds that they differ from by rounding only."""
     for i in range(alpha.shape[0]):
         c = cost_of_row(sign, cost, weight, i)
-        if alpha[i] <= rounding * c:
-            alpha[i] = 0.0
-        elif alpha[i] >= (1.0 - rounding) * c:
-            alpha[i] = c
+        # No branches: which rows lie where cannot be foreseen.
+        a = c if alpha[i] >= (1.0 - rounding) * c else alpha[i]
+        alpha[i] = 0.0 if alpha[i] <= rounding * c else a
 
 
 @exact

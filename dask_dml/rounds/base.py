@@ -136,8 +136,8 @@ def only_reads(function: _StateFunction) -> _StateFunction:
 def worth_saving(function: _StateFunction) -> _StateFunction:
     """Mark a state function whose states a checkpoint holds.
 
-    They have a method ``saved()``, which returns a record with ``nbytes``, or None, and the record
-    has a method ``restored(shard)``.
+    They have a method ``saved(shard)``, which returns a record with ``nbytes``, or None, and the
+    record has a method ``restored(shard)``.
     """
     vars(function)["worth_saving"] = True
     return function

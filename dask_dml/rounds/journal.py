@@ -73,7 +73,7 @@ class SaveLimit:
 
 def save_states(shard: Shard, state: Any, limit: SaveLimit) -> tuple[Any, SavedStates]:
     """Return what a node keeps, if there is something, and not too much of it."""
-    saved = None if state is None else state.saved()
+    saved = None if state is None else state.saved(shard)
     if saved is None or saved.nbytes > limit.nbytes * shard.n_rows / limit.n_rows:
         return state, SavedStates(None)
     return state, SavedStates({part_of(shard): saved})

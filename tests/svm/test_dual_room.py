@@ -14,7 +14,7 @@ from dask_dml.solvers.base import Limits, minimise
 from dask_dml.solvers.dual import block_duals
 from dask_dml.solvers.dual.active_set import MergeObjective, MergeStep, rows_to_merge
 from dask_dml.solvers.dual.ascent_pass import forget
-from dask_dml.solvers.dual.block_duals import BlockDuals, row_costs, tiles
+from dask_dml.solvers.dual.block_duals import BlockDuals, MovedDuals, row_costs, tiles
 from dask_dml.solvers.dual.most_urgent import MostUrgent
 
 
@@ -41,7 +41,7 @@ def test_dual_variables_come_back_bit_by_bit(monkeypatch, weighted, sparse):
     np.testing.assert_array_equal(held.positive, alpha > 0.0)
     signed, whole = np.zeros(3), []
     for tile in tiles(block, rows):
-        whole.append(held.of_tile(tile))
+        whole.append(held.part(tile.slice, tile.rows))
         assert len(whole[-1]) == tile.n_rows <= 64
         part = sp.csr_array(tile.X, shape=(tile.n_rows, 3)) if tile.is_sparse and (
             tile.X[2][0] == 0
@@ -49,9 +49,24 @@ def test_dual_variables_come_back_bit_by_bit(monkeypatch, weighted, sparse):
         signed += part.T @ (whole[-1] * tile.rows.sign)
     np.testing.assert_array_equal(np.concatenate(whole), alpha)
     np.testing.assert_allclose(signed, X.T @ (alpha * sign), rtol=1e-12)
-    there = alpha.copy()
-    other.draw(there, 0.25, rows)
-    np.testing.assert_array_equal(there, alpha + 0.25 * (new - alpha))
+    np.testing.assert_array_equal(other.values(rows), new)
+    # A proposal is rounded, but for what is at a bound or as it was, and is no farther than meant.
+    new[:100] = alpha[:100]
+    sent, merged = np.array([5, 70, 71, 300]), np.zeros(4)
+    proposed = BlockDuals.proposed(new, alpha, rows)
+    moved = MovedDuals(held, proposed, 0.25, sent, merged, 1e-13, 1.0, rows.cost)
+    expected = alpha + 0.25 * (new - alpha)
+    expected[sent] = 0.0
+    np.testing.assert_allclose(moved.values(rows), expected, rtol=1e-6, atol=0)
+    np.testing.assert_array_equal(moved.values(rows)[:100], expected[:100])
+    at_bound = (alpha == 0.0) & (new == cost)
+    np.testing.assert_array_equal(moved.values(rows)[at_bound], expected[at_bound])
+    settled = moved.settled(block)
+    np.testing.assert_array_equal(settled.values(rows), moved.values(rows))
+    for tile in tiles(block, rows):
+        np.testing.assert_array_equal(
+            moved.part(tile.slice, tile.rows), moved.values(rows)[tile.slice]
+        )
 
 
 @pytest.mark.parametrize("quota", [0, 1, 7, 40, 99, 500])

@@ -6,22 +6,30 @@ that are most in want of a change now, together with one proposal for all others
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 
-from dask_dml.blocks import Block, Matrix, Shard
+from dask_dml.blocks import Block, Shard
 from dask_dml.kernels import dual_ascent as kernel
 from dask_dml.kernels import dual_values as values
+from dask_dml.kernels.rows import NO_WEIGHT
 from dask_dml.passes.margins import spread
 from dask_dml.rounds.base import Part, part_of, worth_saving
 from dask_dml.solvers.dual.ascent_pass import Metric, metric_of, metric_with, row_numbers
-from dask_dml.solvers.dual.block_duals import BlockDuals, RowCosts, Tile, row_costs, tiles
+from dask_dml.solvers.dual.block_duals import (
+    BlockDuals,
+    MovedDuals,
+    RowCosts,
+    Tile,
+    row_costs,
+    tiles,
+)
 from dask_dml.solvers.dual.most_urgent import MostUrgent
 from dask_dml.solvers.dual.support import Duals
+from dask_dml.solvers.dual.urgent_rows import UrgentRows, joined
 
 #: Passes over its own rows, and visits of each row in one, by which a node begins.
 START_PASSES, START_EPOCHS = 3, 2
@@ -142,36 +150,6 @@ class MergeSums:
 
 
 @dataclass(frozen=True)
-class UrgentRows:
-    """Rows with their labels, dual variables and costs; ``+`` puts them one after the other."""
-
-    X: Matrix
-    sign: np.ndarray
-    alpha: np.ndarray
-    cost: np.ndarray
-
-    def __add__(self, other: UrgentRows) -> UrgentRows:
-        return joined([self, other])
-
-
-def joined(parts: Sequence[UrgentRows]) -> UrgentRows:
-    """Return rows of several parts, one after the other."""
-    some = [part for part in parts if len(part.sign)] or list(parts[:1])
-    if len(some) == 1:
-        return some[0]
-    if any(sp.issparse(part.X) for part in some):
-        X = sp.vstack([sp.csr_array(part.X) for part in some], format="csr")
-    else:
-        X = np.concatenate([part.X for part in some])
-    return UrgentRows(
-        X,
-        np.concatenate([part.sign for part in some]),
-        np.concatenate([part.alpha for part in some]),
-        np.concatenate([part.cost for part in some]),
-    )
-
-
-@dataclass(frozen=True)
 class MergeBatch:
     """`MergeSums` of several problems; ``+`` adds them one by one."""
 
@@ -187,7 +165,7 @@ class MergeState:
 
     Attributes
     ----------
-    alpha : dict of int to list of BlockDuals
+    alpha : dict of int to list of BlockDuals or MovedDuals
         Dual variables of each problem, block by block.
     proposed : dict of int to list of BlockDuals or None
         Those that have been proposed; None if there was no proposal.
@@ -197,21 +175,27 @@ class MergeState:
         The penalty's, and the rows' norms in it.
     """
 
-    alpha: dict[int, list[BlockDuals]]
+    alpha: dict[int, list[BlockDuals | MovedDuals]]
     proposed: dict[int, list[BlockDuals] | None]
     sent: dict[int, list[np.ndarray]]
     penalty: Metric
 
     @staticmethod
-    def above_zero(alpha: BlockDuals) -> np.ndarray:
+    def above_zero(alpha: BlockDuals | MovedDuals, block: Block) -> np.ndarray:
         """Return which dual variables of a block are above zero."""
-        return alpha.positive
+        return alpha.settled(block).positive
 
-    def saved(self) -> SavedMerge:
+    def settle(self, number: int, shard: Shard) -> None:
+        """Have a problem's dual variables stand by themselves: that changes none of them."""
+        alpha = self.alpha[number]
+        for position, block in enumerate(shard.blocks):
+            alpha[position] = alpha[position].settled(block)
+
+    def saved(self, shard: Shard) -> SavedMerge:
         """Return what cannot be worked out again."""
-        return SavedMerge(
-            self.alpha, self.proposed, self.sent, self.penalty.diagonal, self.penalty.bias
-        )
+        pairs = {n: zip(alpha, shard.blocks, strict=True) for n, alpha in self.alpha.items()}
+        alpha = {n: [one.settled(block) for one, block in pairs[n]] for n in pairs}
+        return SavedMerge(alpha, self.proposed, self.sent, self.penalty.diagonal, self.penalty.bias)
 
 
 @dataclass(frozen=True)
@@ -235,7 +219,8 @@ class SavedMerge:
     def restored(self, shard: Shard) -> MergeState:
         """Return the state of a shard."""
         penalty = metric_with(shard, self.diagonal, self.bias)
-        return MergeState(self.alpha, self.proposed, self.sent, penalty)
+        alpha: dict[int, list[BlockDuals | MovedDuals]] = {n: [*a] for n, a in self.alpha.items()}
+        return MergeState(alpha, self.proposed, self.sent, penalty)
 
 
 @dataclass(frozen=True)
@@ -282,7 +267,7 @@ def merge_round(
     return after, MergeBatch(tuple(found))
 
 
-def _moved(problem: _Problem, state: MergeState) -> list[BlockDuals]:
+def _moved(problem: _Problem, state: MergeState) -> list[BlockDuals | MovedDuals]:
     """Return the dual variables after the changes."""
     shard, ask, number = problem.shard, problem.ask, problem.number
     merged = ask.merged[problem.at].get(part_of(shard), np.empty(0))
@@ -291,26 +276,36 @@ def _moved(problem: _Problem, state: MergeState) -> list[BlockDuals]:
         raise RuntimeError(
             f"internal error: {n_sent} rows were sent, {len(merged)} came back; please report it"
         )
-    share, first, moved = float(ask.share[problem.at]), 0, []
+    share = float(ask.share[problem.at])
     proposed = state.proposed[number] if share > 0.0 else None
-    for position, block in enumerate(shard.blocks):
-        rows, sent = problem.rows(block), state.sent[number][position]
-        alpha = state.alpha[number][position].values(rows)
-        if proposed is not None:
-            proposed[position].draw(alpha, share, rows)
-        if len(merged):
-            alpha[sent] = merged[first : first + len(sent)]
-            first += len(sent)
-        # What is nothing beside the cost may be all that there is with the squared hinge.
-        if not ask.squared:
-            values.hold(alpha, *rows, ROUNDING)
-        moved.append(BlockDuals.of(alpha, rows))
+    state.settle(number, shard)
+    if proposed is None and not len(merged):
+        return list(state.alpha[number])
+    # What is nothing beside the cost may be all that there is with the squared hinge.
+    rounding = -1.0 if ask.squared else ROUNDING
+    ends = np.cumsum([len(sent) for sent in state.sent[number]])
+    of_blocks = np.split(merged, ends[:-1]) if len(merged) else [merged] * len(ends)
+    moved: list[BlockDuals | MovedDuals] = []
+    for position, before in enumerate(state.alpha[number]):
+        assert isinstance(before, BlockDuals)
+        moved.append(
+            MovedDuals(
+                before=before,
+                proposed=None if proposed is None else proposed[position],
+                share=share,
+                sent=state.sent[number][position],
+                merged=of_blocks[position],
+                rounding=rounding,
+                label=float(ask.label[problem.at]),
+                cost=ask.cost[problem.at],
+            )
+        )
     return moved
 
 
-def _started(problem: _Problem, start: Duals) -> list[BlockDuals]:
+def _started(problem: _Problem, start: Duals) -> list[BlockDuals | MovedDuals]:
     """Return the dual variables of one problem that belong to margins."""
-    found = []
+    found: list[BlockDuals | MovedDuals] = []
     for block in problem.shard.blocks:
         rows = problem.rows(block)
         alpha = np.abs(np.concatenate([tile[:, 0] for _, tile in start.tiles(block)]))
@@ -320,7 +315,7 @@ def _started(problem: _Problem, start: Duals) -> list[BlockDuals]:
     return found
 
 
-def _own_solution(problem: _Problem, state: MergeState) -> list[BlockDuals]:
+def _own_solution(problem: _Problem, state: MergeState) -> list[BlockDuals | MovedDuals]:
     """Return the node's share of what it finds by taking its own rows for a sample of all.
 
     What the shares of all nodes amount to is the mean of the nodes' solutions.
@@ -387,11 +382,12 @@ def _gather(problem: _Problem, state: MergeState) -> MergeSums:
     effect, total = np.zeros(shard.blocks[0].n_features + 1), 0.0
     for block, of_block in zip(shard.blocks, alpha, strict=True):
         for tile in tiles(block, problem.rows(block)):
-            there = of_block.of_tile(tile)
+            there = of_block.part(tile.slice, tile.rows)
             _add_effect(problem, tile, there, effect)
             total += float(there.sum())
-    effect = _travelling(problem, effect)
-    rows = _rows(problem, state)
+    effect, first = _travelling(problem, effect), shard.blocks[0]
+    nothing = np.empty(0, np.intp)
+    rows = _chosen(problem, first, problem.rows(first), nothing, np.empty(0))
     return MergeSums(0.0, total, 0.0, 0.0, effect, np.zeros_like(effect), rows, {})
 
 
@@ -417,10 +413,10 @@ def _survey(problem: _Problem, state: MergeState) -> MergeSums:
     b = float(ask.intercept[at])
     effect, move = np.zeros((2, len(w) + 1))
     urgent = MostUrgent(quota)
-    unsure, target, total, mass, rise = 0, 0.0, 0.0, 0.0, 0.0
+    unsure, target, total, mass = 0, 0.0, 0.0, 0.0
     for block, of_block, norms in zip(shard.blocks, alpha, state.penalty.norms, strict=True):
         for tile in tiles(block, problem.rows(block)):
-            there, urgency = of_block.of_tile(tile), np.empty(tile.n_rows)
+            there, urgency = of_block.part(tile.slice, tile.rows), np.empty(tile.n_rows)
             arguments = (w, b, *tile.rows, ask.squared, there, urgency, ask.effect, effect[:-1])
             count, loss = tile.visit(kernel.dense_survey, kernel.sparse_survey, *arguments)
             urgent.add(urgency)
@@ -435,56 +431,61 @@ def _survey(problem: _Problem, state: MergeState) -> MergeSums:
     sent = state.sent[number] = urgent.chosen(
         [block.n_rows for block in shard.blocks], (ask.seed, 1, number, shard.number)
     )
-    state.proposed[number] = None
-    if unsure > sum(map(len, sent)):
-        state.proposed[number], rise = _proposal(problem, state, w.copy(), b, move)
-    chosen = _rows(problem, state)
+    propose = unsure > sum(map(len, sent))
+    chosen, rise = _offered(problem, state, propose, w.copy(), b, move)
     counts = {part: Count(len(chosen.sign), unsure, shard.n_rows)}
     effect, move = _travelling(problem, effect), _travelling(problem, move)
     return MergeSums(target, total, rise, mass, effect, move, chosen, counts)
 
 
-def _proposal(
-    problem: _Problem, state: MergeState, w: np.ndarray, b: float, move: np.ndarray
-) -> tuple[list[BlockDuals], float]:
-    """Return dual variables that suit the node's own rows, and how much larger they are in sum.
+def _offered(
+    problem: _Problem, state: MergeState, propose: bool, w: np.ndarray, b: float, move: np.ndarray
+) -> tuple[UrgentRows, float]:
+    """Return the rows that are sent, and, if wanted, propose dual variables for all others.
 
-    What the change amounts to is added to ``move``.
+    They suit the node's own rows.  What the change amounts to is added to ``move``; how much larger
+    it makes them in sum is returned.
     """
     shard, ask, number = problem.shard, problem.ask, problem.number
-    proposed, rise = [], 0.0
+    chosen: list[UrgentRows] = []
+    proposed: list[BlockDuals] = []
+    rise = 0.0
     for position, (block, of_block) in enumerate(
         zip(shard.blocks, state.alpha[number], strict=True)
     ):
         rows, sent = problem.rows(block), state.sent[number][position]
-        new = of_block.values(rows)
-        kept = new[sent]
+        there = of_block.values(rows)
+        chosen.append(_chosen(problem, block, rows, sent, there))
+        if not propose:
+            continue
+        new = there.copy()
         seed = ask.seed, 0, number, shard.number, position
         b = _visit(ask, state.penalty, block, position, rows, new, w, b, N_EPOCHS, seed)
         # The driver knows better what to do with those that it is sent.
-        new[sent] = kept
+        new[sent] = there[sent]
+        proposed.append(BlockDuals.proposed(new, there, rows))
         for tile in tiles(block, rows):
-            change = new[tile.slice] - of_block.of_tile(tile)
+            # Of what is proposed in the end, which may be rounded.
+            change = new[tile.slice]
+            np.copyto(change, there[tile.slice])
+            proposed[-1].draw(change, 1.0, tile.slice, tile.rows)
+            change -= there[tile.slice]
             _add_effect(problem, tile, change, move)
             rise += float(change.sum())
-        proposed.append(BlockDuals.of(new, rows))
-    return proposed, rise
+    state.proposed[number] = proposed if propose else None
+    return joined(chosen), rise
 
 
-def _rows(problem: _Problem, state: MergeState) -> UrgentRows:
-    """Return the rows that are sent."""
-    parts = zip(
-        problem.shard.blocks, state.sent[problem.number], state.alpha[problem.number], strict=True
-    )
-    return joined([_chosen(problem, block, sent, alpha) for block, sent, alpha in parts])
-
-
-def _chosen(problem: _Problem, block: Block, sent: np.ndarray, alpha: BlockDuals) -> UrgentRows:
-    rows = problem.rows(block)
+def _chosen(
+    problem: _Problem, block: Block, rows: RowCosts, sent: np.ndarray, alpha: np.ndarray
+) -> UrgentRows:
     X, columns = block.X[sent], problem.ask.columns
+    some = RowCosts(
+        rows.sign[sent], rows.cost, rows.weight[sent] if len(rows.weight) else NO_WEIGHT
+    )
     return UrgentRows(
         X if columns is None else X[:, columns],
-        rows.sign[sent].astype(np.float64),
-        alpha.values(rows)[sent],
-        rows.all()[sent],
+        some.sign.astype(np.float64),
+        alpha[sent],
+        some.all(),
     )

@@ -105,7 +105,7 @@ class DualSums:
         )
 
 
-#: Norms between this and its inverse are kept with single precision.
+#: Numbers between this and its inverse are kept with single precision.
 LARGEST_SINGLE = 1e30
 
 #: Columns of the sums.
@@ -133,11 +133,11 @@ class DualState:
     consensus: Metric
 
     @staticmethod
-    def above_zero(alpha: np.ndarray) -> np.ndarray:
+    def above_zero(alpha: np.ndarray, _: Block) -> np.ndarray:
         """Return which dual variables of a block are above zero."""
         return alpha > 0.0
 
-    def saved(self) -> SavedDuals:
+    def saved(self, _: Shard) -> SavedDuals:
         """Return what cannot be worked out again."""
         metric = self.consensus
         return SavedDuals(self.alpha, self.change, self.slack, metric.diagonal, metric.bias)
@@ -264,21 +264,25 @@ def metric_with(shard: Shard, diagonal: np.ndarray, bias: float) -> Metric:
                 or describe_overflow(block, "divide the largest columns by a constant first.")
             )
         norm += bias
-        norms.append(_in_half_the_room(norm))
+        norms.append(_rounded_up(norm))
     return Metric(diagonal, inverse, bias, norms)
 
 
-def _in_half_the_room(norms: np.ndarray) -> np.ndarray:
-    """Return norms of single precision, rounded up, where all of them are far from its limits.
+def in_half_the_room(numbers: np.ndarray) -> np.ndarray:
+    """Return non-negative numbers with single precision where all are far from its limits."""
+    largest = float(numbers.max(initial=0.0))
+    least = float(numbers.min(initial=np.inf, where=numbers > 0.0))
+    far = largest <= LARGEST_SINGLE and least >= 1.0 / LARGEST_SINGLE
+    return numbers.astype(np.float32) if far else numbers
+
+
+def _rounded_up(norms: np.ndarray) -> np.ndarray:
+    """Return norms in half the room.
 
     A step that is shorter by a rounding error is as good, and what norms bound stays bounded.
     """
-    largest = float(norms.max(initial=0.0))
-    least = float(norms.min(initial=np.inf, where=norms > 0.0))
-    if largest > LARGEST_SINGLE or least < 1.0 / LARGEST_SINGLE:
-        return norms
-    single = norms.astype(np.float32)
-    return np.nextafter(single, np.float32(np.inf), out=single, where=single < norms)
+    single = in_half_the_room(norms)
+    return np.nextafter(single, single.dtype.type(np.inf), out=single, where=single < norms)
 
 
 def _improve(shard: Shard, state: DualState, ask: DualAsk, at: int, total: DualSums) -> None:
@@ -374,7 +378,7 @@ def count_dual_support(shard: Shard, state: Any, classes: np.ndarray) -> tuple[A
         for position, block in enumerate(shard.blocks):
             used = np.zeros(block.n_rows, bool)
             for alpha in state.alpha.values():
-                used |= state.above_zero(alpha[position])
+                used |= state.above_zero(alpha[position], block)
             at = np.searchsorted(classes, block.y[used, 0])
             counts += np.bincount(at, minlength=len(classes))
     return state, counts
