@@ -117,11 +117,14 @@ def test_the_watch_stops_by_the_gap_and_gives_up_where_it_will_not_close():
 def test_with_few_columns_a_slow_gap_is_enough_to_hand_over():
     slow, steady = GapWatch(asked(), 0.0), GapWatch(asked(), 0.0)
     wide = GapWatch(replace(asked(), n_features=5000), 0.0)
+    # Few rows of many columns are as good, unless the loss is squared error.
+    spanned = GapWatch(replace(asked(loss="huber"), n_features=5000), 0.0, n_rows=100)
     # A tenfold decrease in thirty passes takes ninety, in ten thirty.
     for n in range(9):
-        for watch, pace in ((slow, 30), (steady, 10), (wide, 30)):
+        for watch, pace in ((slow, 30), (steady, 10), (wide, 30), (spanned, 30)):
             watch.met(0.9**n, 10.0 ** (-n / pace), n)
     assert slow.slow
+    assert spanned.slow
     assert not steady.slow
     assert not wide.slow
     hurried = GapWatch(replace(asked(), deadline=time.monotonic()), 0.0)

@@ -8,6 +8,7 @@ from collections import deque
 import numpy as np
 
 from dask_dml.solvers.choose import MAX_STATISTICS
+from dask_dml.solvers.few_rows import spanned_by_few
 from dask_dml.solvers.sgd.task import SGDTask
 
 #: Passes over which progress is judged, relative to ``n_iter_no_change``; and what share of ``tol``
@@ -33,6 +34,8 @@ class GapWatch:
         optimum, and bounds are loose, a gap some times wider will do then.
     floor : float
         What changes of the objective are at least relative to.
+    n_rows : float, default=inf
+        Rows of the data.
 
     Attributes
     ----------
@@ -40,19 +43,20 @@ class GapWatch:
         Whether the objective has stood still for a while, and the gap, at its pace, will not be
         met by the last pass.
     slow : bool
-        Whether columns are so few that solvers of whole gradients prove the optimum, and the gap
-        takes many passes more, or more than there is time for.  Without a gap, whether many passes
-        have been made.
+        Whether columns, or rows, are so few that solvers of whole gradients prove the optimum, and
+        the gap takes many passes more, or more than there is time for.  Without a gap, whether many
+        passes have been made.
     """
 
-    def __init__(self, task: SGDTask, floor: float) -> None:
+    def __init__(self, task: SGDTask, floor: float, n_rows: float = np.inf) -> None:
         self.floor = floor
         self.tol, self.max_iter = task.tol, task.max_iter
         self.window = WINDOW * task.n_iter_no_change
         self.kink = task.loss.bounded_slope and task.loss.width == 0.0
         self.bounded = task.penalty.l1 > 0.0 or task.penalty.l2 > 0.0
         self.hopeless = self.slow = False
-        self.few = task.n_features <= MAX_STATISTICS
+        spanned = spanned_by_few(task.loss, task.penalty, task.n_features, n_rows)
+        self.few = task.n_features <= MAX_STATISTICS or spanned
         self.loose = LOOSE if self.kink and not self.few else 1.0
         self.deadline, self._began = task.deadline, time.monotonic()
         self._past: deque[tuple[int, float, float]] = deque()

@@ -70,7 +70,8 @@ class _Corrected:
             units=units,
         )
         self.steps = [self._step(c, problem) for c, problem in enumerate(problems)]
-        self.watches = [GapWatch(task, step.floor) for step in self.steps]
+        n_rows = sum(nodes.shard_rows)
+        self.watches = [GapWatch(task, step.floor, n_rows) for step in self.steps]
         self.cold = task.coef is None
         if self.cold and task.loss.quadratic:
             gradients = global_gradient(survey, self.frame, self.metric)
