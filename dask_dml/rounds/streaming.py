@@ -25,6 +25,7 @@ from dask_dml.rounds.plan import NumberOfShards, check_n_shards, check_rows, spl
 from dask_dml.rounds.tasks import (
     PREFIX,
     add_up,
+    add_up_parts,
     chunk_name,
     chunk_tasks,
     count_rows,
@@ -175,9 +176,8 @@ class StreamingRounds:
                     update_chunk, lambda chunk: (function, shared, self._states.get(chunk))
                 )
                 states = {n: self._task("state", pick, pair, 0) for n, pair in pairs.items()}
-                parts = {n: self._task("part", pick, pair, 1) for n, pair in pairs.items()}
                 total, kept = self._compute(
-                    self._sum(parts), {state.key: state for state in states.values()}
+                    self._sum(pairs, paired=True), {state.key: state for state in states.values()}
                 )
             return total, dict(zip(states, kept, strict=True))
 
@@ -246,11 +246,19 @@ class StreamingRounds:
         self._visited = dict(zip(keys, extra, strict=True))
         return dict(zip(extra, chunk_tasks(self.chunks, visit, keys, extra), strict=True))
 
-    def _sum(self, parts: Mapping[int, Delayed]) -> Delayed:
-        """Return the task of the sum: inside the shards in order, then over the tree."""
+    def _sum(self, parts: Mapping[int, Delayed], *, paired: bool = False) -> Delayed:
+        """Return the task of the sum: inside the shards in order, then over the tree.
+
+        Where results are ``paired`` with states, it is of the second of each pair.
+        """
         tree: TreeSum[_Term] = TreeSum(len(self._shards))
         for number, shard in enumerate(self._shards):
             terms = [parts[chunk] for chunk in shard]
+            some = None
+            while paired and terms:
+                some = self._task("sum", add_up_parts, terms[:TERMS_PER_TASK], some)
+                terms = terms[TERMS_PER_TASK:]
+            terms = terms if some is None else [some]
             while len(terms) > 1:
                 some = self._task("sum", add_up, terms[:TERMS_PER_TASK])
                 terms = [some, *terms[TERMS_PER_TASK:]]
@@ -303,7 +311,7 @@ class SinglePass(StreamingRounds):
     def _make_shards(self, n_shards: NumberOfShards) -> None:  # noqa: ARG002 - as above
         self._shards = [[number] for number in range(len(self.chunks.X))]
 
-    def _sum(self, parts: Mapping[int, Delayed]) -> Delayed:
+    def _sum(self, parts: Mapping[int, Delayed], *, paired: bool = False) -> Delayed:  # noqa: ARG002 - no state
         # Wider than the tree of shards: with one task per chunk, sums should add few to them.
         terms = list(parts.values())
         while len(terms) > 1:

@@ -157,3 +157,9 @@ def add_up(terms: Sequence[Any]) -> Any:
     for term in terms[1:]:
         total = total + term
     return total
+
+
+def add_up_parts(pairs: Sequence[tuple[Any, Any]], before: Any) -> Any:
+    """Return the sum of the second of each pair, from left to right, after what comes before."""
+    parts = [part for _, part in pairs]
+    return add_up(parts if before is None else [before, *parts])
