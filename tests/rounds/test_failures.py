@@ -11,10 +11,12 @@ import time
 from contextlib import contextmanager
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
+from dask_dml import DistributedGDRegressor
 from dask_dml.rounds import open_rounds
 from dask_dml.rounds import worker as on_worker
 from dask_dml.rounds.base import StateLost
@@ -185,6 +187,11 @@ def test_scattered_data_is_lost():
                 kill(address, client)
             with pytest.raises(RuntimeError, match="scattered"):
                 rounds.map_reduce(helpers.column_sums)
+        # Nor are the scores of what is lost.
+        model = DistributedGDRegressor().fit(X, X[:, 0])
+        lost = da.from_delayed(dask.delayed(scattered), X.shape, dtype=float)
+        with client.as_current(), pytest.raises(RuntimeError, match="scattered"):
+            model.score(lost, lost[:, 0])
 
 
 def test_losses_without_end(monkeypatch):
