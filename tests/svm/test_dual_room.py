@@ -16,6 +16,7 @@ from dask_dml.solvers.dual.active_set import MergeObjective, MergeStep, rows_to_
 from dask_dml.solvers.dual.ascent_pass import forget
 from dask_dml.solvers.dual.block_duals import BlockDuals, MovedDuals, row_costs, tiles
 from dask_dml.solvers.dual.most_urgent import MostUrgent
+from dask_dml.solvers.dual.urgent_rows import Gathering, UrgentRows, joined
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -126,3 +127,38 @@ def test_a_round_takes_little_room_beside_the_rows(sparse, dtype):
         finally:
             tracemalloc.stop()
     assert peak <= 64 * n
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "mixed"])
+def test_rows_that_travel_are_gathered_once(kind):
+    rng = np.random.default_rng(3)
+    parts = []
+    for number, n_rows in enumerate((0, 40, 1, 0, 300)):
+        X = rng.standard_normal((n_rows, 5)) * (rng.random((n_rows, 5)) < 0.5)
+        if kind == "csr" or (kind == "mixed" and number % 2):
+            X = sp.csr_array(X)
+        parts.append(UrgentRows(X, *rng.standard_normal((3, n_rows))))
+    gathering = Gathering(5, sparse=kind != "dense")
+    for part in parts:
+        gathering.add(part)
+    found, expected = gathering.rows(), joined(parts)
+    assert sp.issparse(found.X) == (kind != "dense")
+    for one, other in ((found.X, expected.X), (found.alpha, expected.alpha)):
+        np.testing.assert_array_equal(*(x.toarray() if sp.issparse(x) else x for x in (one, other)))
+    np.testing.assert_array_equal(found.sign, expected.sign)
+    np.testing.assert_array_equal(found.cost, expected.cost)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_gathering_takes_no_second_copy(sparse):
+    X = np.ones((20_000, 8))
+    parts = [UrgentRows(sp.csr_array(X) if sparse else X, *np.ones((3, len(X)))) for _ in range(16)]
+    size = len(parts) * (X.nbytes * (1.5 if sparse else 1.0) + 24 * len(X))
+    tracemalloc.start()
+    gathering = Gathering(8, sparse=sparse)
+    for part in parts:
+        gathering.add(part)
+    gathering.rows()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * size

@@ -29,7 +29,7 @@ from dask_dml.solvers.dual.block_duals import (
 )
 from dask_dml.solvers.dual.most_urgent import MostUrgent
 from dask_dml.solvers.dual.support import Duals
-from dask_dml.solvers.dual.urgent_rows import UrgentRows, joined
+from dask_dml.solvers.dual.urgent_rows import Gathering, UrgentRows
 
 #: Passes over its own rows, and visits of each row in one, by which a node begins.
 START_PASSES, START_EPOCHS = 3, 2
@@ -447,15 +447,15 @@ def _offered(
     it makes them in sum is returned.
     """
     shard, ask, number = problem.shard, problem.ask, problem.number
-    chosen: list[UrgentRows] = []
+    columns, blocks = ask.columns, shard.blocks
+    n_columns = blocks[0].n_features if columns is None else len(columns)
+    chosen = Gathering(n_columns, sparse=any(block.is_sparse for block in blocks))
     proposed: list[BlockDuals] = []
     rise = 0.0
-    for position, (block, of_block) in enumerate(
-        zip(shard.blocks, state.alpha[number], strict=True)
-    ):
+    for position, (block, of_block) in enumerate(zip(blocks, state.alpha[number], strict=True)):
         rows, sent = problem.rows(block), state.sent[number][position]
         there = of_block.values(rows)
-        chosen.append(_chosen(problem, block, rows, sent, there))
+        chosen.add(_chosen(problem, block, rows, sent, there))
         if not propose:
             continue
         new = there.copy()
@@ -473,7 +473,7 @@ def _offered(
             _add_effect(problem, tile, change, move)
             rise += float(change.sum())
     state.proposed[number] = proposed if propose else None
-    return joined(chosen), rise
+    return chosen.rows(), rise
 
 
 def _chosen(
