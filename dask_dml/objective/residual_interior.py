@@ -14,6 +14,7 @@ from dask_dml.passes.residual_interior import (
     ResidualSums,
     Several,
     SeveralSums,
+    row_curvatures,
     several,
 )
 from dask_dml.rounds.base import regaining
@@ -70,7 +71,21 @@ class ResidualAnswer:
 
 
 class InteriorObjective(Objective):
-    """An objective that answers the questions of interior-point methods, too."""
+    """An objective that answers the questions of interior-point methods, too.
+
+    Attributes
+    ----------
+    matrices : bool
+        Whether a look finds the matrix of the next system; see `curvatures`.
+    """
+
+    matrices = True
+
+    def curvatures(self, number: int, query: ResidualQuery) -> np.ndarray:
+        """Return how much each row counts in the matrix of a look, where a single shard has all."""
+        ask = _ask(self, "look", [number], [query])
+        found: np.ndarray = self.rounds.update(row_curvatures, ask)
+        return found
 
     def evaluate(self, queries: dict[int, Query | ResidualQuery]) -> dict[int, Any]:  # type: ignore[override]  # two kinds
         """Answer the queries of several problems, by problem number, in one round."""
@@ -100,7 +115,7 @@ class InteriorObjective(Objective):
 
 
 def _ask(
-    objective: Objective, stage: str, numbers: list[int], queries: list[ResidualQuery]
+    objective: InteriorObjective, stage: str, numbers: list[int], queries: list[ResidualQuery]
 ) -> ResidualAsk:
     problems, frame = [objective.problems[number] for number in numbers], objective.frame
     column = np.array([problem.column for problem in problems], dtype=np.intp)
@@ -119,6 +134,7 @@ def _ask(
         offset=frame.offset,
         scale=1.0 / frame.weight,
         units=objective.units,
+        matrices=objective.matrices,
     )
 
 
@@ -133,13 +149,13 @@ def _answer(
     seen: Evaluation | None = None
     vectors = total.vectors[at]
     if query.stage in ("start", "look"):
-        assert total.hessian is not None
+        matrix = None if total.hessian is None else total.hessian[at]
         # The linear term of a tilted loss is in the dual variables.
         tilt = objective.problems[number].loss.tilt
         gradient = tilt * objective.frame.residual_mean - vectors[0, :-1]
         point = Query(query.z[:-1], float(query.z[-1]), hessian=True)
         with np.errstate(over="ignore", invalid="ignore"):
             seen = objective.judged(
-                number, point, gradient, total.sums[at], total.hessian[at], own_slopes=False
+                number, point, gradient, total.sums[at], matrix, own_slopes=False
             )
     return ResidualAnswer(vectors, total.products[at], float(total.longest[at]), seen)

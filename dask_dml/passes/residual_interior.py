@@ -57,6 +57,8 @@ class ResidualAsk:
         Factor on all sample weights.
     units : ndarray of shape (n_shards,) or None
         Factor on the sample weights of each shard.
+    matrices : bool, default=True
+        Whether a look finds the matrices; otherwise `row_curvatures` says what they are made of.
     """
 
     stage: str
@@ -73,6 +75,7 @@ class ResidualAsk:
     offset: bool
     scale: float
     units: np.ndarray | None
+    matrices: bool = True
 
 
 class ResidualSums(InteriorSums):
@@ -230,7 +233,7 @@ def residual_interior(
             else:
                 variables = _moved(variables, residual, float(ask.step[at]))
         if looks:
-            answer = _look(rows_here, side, variables)
+            answer = _look(rows_here, side, variables, matrices=ask.matrices)
         elif ask.stage == "predict":
             move = rows_here.predictions(ask.move[at])
             variables, answer = _predict(rows_here, side, variables, move)
@@ -322,6 +325,18 @@ class _Sides:
         self.loss, self.weight = loss, cost
         self.bounded = bool(np.isfinite(loss[ABOVE]))
 
+    def look(
+        self, v: SideVariables
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+        """Return slopes, what a step without a centre is made of, curvatures, sums, products."""
+        slopes, uncentred, weights = np.empty((3, len(v.residual)))
+        sums = np.zeros(rows.N_SUMS)
+        value = residual_sides.look(
+            v.residual, self.weight, self.loss, v.alpha, v.slack, v.room, v.excess,
+            slopes, uncentred, weights, sums,
+        )  # fmt: skip
+        return slopes, uncentred, weights, sums, float(value)
+
     def on_the_path(self, residual: np.ndarray, centre: float) -> SideVariables:
         """Return variables on the central path, or near it where there is no formula."""
         t = np.array([residual, -residual]) - self.loss[MARGIN]
@@ -349,20 +364,26 @@ class _Sides:
         return SideVariables(centre / slack, slack, centre / excess, excess, residual)
 
 
-def _look(rows_here: _Rows, side: _Sides, v: SideVariables) -> ResidualSums:
-    slopes, uncentred, weights = np.empty((3, len(v.residual)))
-    sums = np.zeros(rows.N_SUMS)
-    value = residual_sides.look(
-        v.residual, side.weight, side.loss, v.alpha, v.slack, v.room, v.excess,
-        slopes, uncentred, weights, sums,
-    )  # fmt: skip
+def _look(rows_here: _Rows, side: _Sides, v: SideVariables, *, matrices: bool) -> ResidualSums:
+    slopes, uncentred, weights, sums, value = side.look(v)
     return ResidualSums(
         rows_here.weighted([slopes, uncentred]),
         sums,
         np.array([value, 0.0, 0.0, v.alpha.size * (2 if side.bounded else 1)]),
         np.array(1.0),
-        rows_here.hessian(weights),
+        rows_here.hessian(weights) if matrices else None,
     )
+
+
+def row_curvatures(
+    shard: Shard, state: ResidualState, ask: ResidualAsk
+) -> tuple[ResidualState, np.ndarray]:
+    """Return how much each row of a shard counts in the matrix of the first problem of an ask."""
+    rows_here = _Rows(shard, ask)
+    _, _, weights, _, _ = _Sides(ask.losses[0], rows_here.cost).look(state.of[ask.numbers[0]])
+    curvatures = np.zeros(shard.n_rows)
+    curvatures[rows_here.live] = weights
+    return state, curvatures
 
 
 def _predict(

@@ -143,7 +143,7 @@ def choose_solver(
             return "statistics"
         if affordable and n_outputs * n_features**2 <= MAX_HESSIAN:
             return "newton"
-        if spanned_by_few(loss, penalty, n_features, n_rows) and not uniform:
+        if spanned_by_few(loss, n_features, n_rows) and not uniform:
             return "newton"
         return "accelerated" if penalty.l1 > 0.0 else "lbfgs"
     if solver == "statistics" and not loss.quadratic:
@@ -215,7 +215,8 @@ def solve(rounds: Rounds, task: Task) -> Solution:
                 known = _moments(rounds, solver, task, units)
         objective = _objective(rounds, further, frame, units, columns)
         if _by_rows(whole, solver, n_rows):
-            return solve_few_rows(objective, limits, turned)
+            assert task.open_local is not None
+            return solve_few_rows(objective, limits, turned, task.open_local)
         return run(solver, further, objective, known)
 
     solver, outcomes = hand_over(solver, following, task.limits, attempt)
@@ -233,7 +234,7 @@ def _moments(rounds: Rounds, solver: str, task: Task, units: np.ndarray | None) 
 
 def _by_rows(task: Task, solver: str, n_rows: int) -> bool:
     """Return whether Newton's method works in the space of the rows."""
-    few = spanned_by_few(task.loss, task.penalty, task.n_features, n_rows)
+    few = spanned_by_few(task.loss, task.n_features, n_rows)
     return few and solver == "newton" and task.solver == "auto"
 
 

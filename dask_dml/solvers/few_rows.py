@@ -9,7 +9,8 @@ bound of the optimum is one of both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +19,15 @@ import scipy.linalg
 
 from dask_dml.blocks import Block, frozen
 from dask_dml.objective.losses import Loss
-from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.problem import Objective, Query
+from dask_dml.objective.residual_interior import InteriorObjective, ResidualQuery
 from dask_dml.passes.evaluate import whole_rows
 from dask_dml.passes.partials import Rows
+from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Limits, Outcome, solved
+from dask_dml.solvers.margin_interior import Solve
+from dask_dml.solvers.margin_rows import by_rows
+from dask_dml.solvers.residual_interior import InteriorPath
 from dask_dml.solvers.statistics import few_rows, row_space
 
 #: Columns from which on the space of the rows takes the place of that of the columns.
@@ -32,16 +37,19 @@ MIN_COLUMNS = 2000
 ROOM, AGREEING = 10.0, 1e-6
 
 
-def spanned_by_few(loss: Loss, penalty: ElasticNet, n_features: int, n_rows: float) -> bool:
+def spanned_by_few(loss: Loss, n_features: int, n_rows: float) -> bool:
     """Return whether rows are so few that Newton's method is to work in the space of theirs."""
     few = n_features > MIN_COLUMNS and few_rows(n_rows, n_features)
-    return few and penalty.l1 == 0.0 and not loss.quadratic
+    return few and not loss.quadratic
 
 
 def solve_few_rows(
-    objective: Objective, limits: Limits, solve: Callable[[Block, int, Limits], Any]
+    objective: Objective,
+    limits: Limits,
+    solve: Callable[[Block, int, Limits], Any],
+    open_local: Callable[[list[Block]], Rounds],
 ) -> list[Outcome]:
-    """Solve a batch of problems without an L1 penalty, from coefficients of zero.
+    """Solve a batch of problems from coefficients of zero.
 
     Parameters
     ----------
@@ -52,18 +60,85 @@ def solve_few_rows(
     solve : callable
         ``solve(block, n_columns, limits)`` returns the solution of the same problems of the rows
         in their basis: ``coef`` and ``intercept`` of uncentred columns, and ``outcomes``.
+    open_local : callable
+        Makes rounds over blocks of this process.
     """
     frame = objective.frame
     rows: Rows = objective.rounds.map_reduce(whole_rows, objective.columns)
-    bounded = objective.problems[0].penalty.l2 > 0.0
+    penalty = objective.problems[0].penalty
+    quiet = replace(limits, observer=None, report=None)
+    if penalty.l1 > 0.0:
+        block = frozen(rows.X, rows.y, rows.weight, ())
+        with open_local([block]) as local:
+            there = InteriorObjective(
+                local, objective.problems, frame, fit_intercept=objective.fit_intercept
+            )
+            there.matrices = False
+            found = [_from_inside(there, c, rows, quiet) for c in range(len(objective.problems))]
+        points = [(outcome.coef, outcome.intercept) for outcome in found]
+        return _confirmed(objective, points, found, limits, bounded=True)
+    bounded = penalty.l2 > 0.0
     Z, basis = _turned(rows.X - frame.mean, least=not bounded)
-    block = frozen(Z, rows.y, rows.weight, ())
-    found = solve(block, Z.shape[1], replace(limits, observer=None, report=None))
-    intercepts = found.intercept - frame.target_mean if objective.fit_intercept else found.intercept
-    points = zip(found.coef @ basis.T, map(float, intercepts), strict=True)
+    solution = solve(frozen(Z, rows.y, rows.weight, ()), Z.shape[1], quiet)
+    intercepts = solution.intercept
+    if objective.fit_intercept:
+        intercepts = intercepts - frame.target_mean
+    points = list(zip(solution.coef @ basis.T, map(float, intercepts), strict=True))
+    return _confirmed(objective, points, solution.outcomes, limits, bounded=bounded)
+
+
+def _from_inside(objective: InteriorObjective, number: int, rows: Rows, limits: Limits) -> Outcome:
+    """Solve one problem with an L1 penalty by an interior-point method on rows of this process."""
+    frame, p = objective.frame, rows.X.shape[1]
+    Z = np.column_stack([rows.X - frame.mean, np.ones(len(rows.X))])
+
+    def ask(query: Query | ResidualQuery) -> Any:
+        return objective.evaluate({number: query})[number]
+
+    def system(query: ResidualQuery, diagonal: np.ndarray, held: np.ndarray) -> Solve:
+        curvature = objective.curvatures(number, query)
+        live = curvature > 0.0
+        return by_rows(Z[live], curvature[live], diagonal, held)
+
+    squares = (rows.weight @ Z**2) / frame.weight
+    problem = objective.problems[number]
+    spread = float(frame.target_spread[problem.column])
+    # With a weak penalty the path from coefficients of zero is long: that of residuals of zero is
+    # taken where it begins lower.
+    target = rows.y[:, problem.column] - frame.target_mean[problem.column]
+    exact = scipy.linalg.lstsq(Z[:, :p], target, lapack_driver="gelsy")[0]
+    start = min((ask(Query(w, 0.0)) for w in (np.zeros(p), exact)), key=lambda e: e.objective)
+    path = InteriorPath(
+        problem, squares[: p + objective.fit_intercept], len(Z), spread, limits.tol, start, system
+    )
+    curve = [start.objective]
+    if start.relative_gap > limits.tol:
+        steps = path.steps()
+        with suppress(StopIteration):
+            query = next(steps)
+            while not limits.late and path.n_iter < limits.max_iter:
+                query = steps.send(ask(query))
+                curve.append(path.shown.objective)
+    e = path.shown
+    met = e.relative_gap <= limits.tol
+    return Outcome(
+        e.query.coef, e.query.intercept, e.objective, e.relative_gap, path.optimality,
+        max(path.n_iter, 1), met, curve,
+    )  # fmt: skip
+
+
+def _confirmed(
+    objective: Objective,
+    points: Sequence[tuple[np.ndarray, float]],
+    found: Sequence[Outcome],
+    limits: Limits,
+    *,
+    bounded: bool,
+) -> list[Outcome]:
+    """Return the outcomes of other rounds as the rows themselves see their points."""
     seen = objective.evaluate({c: Query(*point) for c, point in enumerate(points)})
     outcomes = []
-    for c, outcome in enumerate(found.outcomes):
+    for c, outcome in enumerate(found):
         e = seen[c]
         size = max(e.objective, e.floor)
         apart = ROOM * abs(e.objective - outcome.objective) / size if size > 0.0 else 0.0

@@ -11,9 +11,9 @@ step is three rounds, and its Hessian has all rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,10 @@ from dask_dml.objective.residual_interior import ResidualAnswer, ResidualQuery
 from dask_dml.solvers.interior_parts import PenaltyParts, solver
 from dask_dml.solvers.quadratic import solve_smooth, symmetric
 
+#: What finds the solution of a system, given the look, the penalty's part and what does not move.
+System: TypeAlias = Callable[
+    [ResidualQuery, np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]
+]
 #: Share of the way to where a variable would be zero that a step may go.
 NEARLY = 0.995
 #: Share of gap, products or residual that a step may leave, and steps that leave more after which
@@ -44,8 +48,9 @@ class InteriorPath:
     ----------
     problem : Problem
         Loss and penalty.
-    moments : ndarray of shape (n_free, n_free)
-        Mean of ``(x - mean, 1)(x - mean, 1)'``, without the intercept where it is not free.
+    moments : ndarray of shape (n_free, n_free) or (n_free,)
+        Mean of ``(x - mean, 1)(x - mean, 1)'``, without the intercept where it is not free.  The
+        diagonal alone is enough with a penalty and a ``system``.
     n_rows : int
         Rows of the data.
     spread : float
@@ -54,6 +59,9 @@ class InteriorPath:
         Relative gap that counts as converged.
     start : Evaluation
         Where to begin.
+    system : callable or None, default=None
+        ``system(query, diagonal, held)`` returns what solves the system of a look; None takes the
+        matrix that the look has found.
 
     Attributes
     ----------
@@ -74,12 +82,15 @@ class InteriorPath:
         spread: float,
         tol: float,
         start: Evaluation,
+        system: System | None = None,
     ) -> None:
         self.penalty, self.tol = problem.penalty, tol
         self.shown = self._best = start
         self.optimality = np.inf
         self.n_iter = 0
         self._moments, self._n_rows, self._spread = moments, n_rows, spread
+        self._squares = moments if moments.ndim == 1 else np.diagonal(moments)
+        self._system = system
         self._bound, self._estimate = start.objective - start.gap, -np.inf
 
     def steps(self) -> Generator[Query | ResidualQuery, Any, None]:
@@ -94,8 +105,11 @@ class InteriorPath:
             parts = yield from self._descend(joined)
             if self._met(self.tol):
                 break
-        zero = parts.zeros(np.sqrt(np.diagonal(self._moments)))
+        zero = parts.zeros(np.sqrt(self._squares))
         coef = self._best.query.coef
+        if self.penalty.l1 * np.abs(coef).sum() <= AIM * self.tol * self._best.objective:
+            # Beside the largest, none of coefficients that all head for zero is small.
+            zero[...] = self.penalty.l1 > 0.0
         if np.any(coef[zero] != 0.0):
             rounded = yield Query(np.where(zero, 0.0, coef), self._best.query.intercept)
             self._accept(rounded)
@@ -110,7 +124,8 @@ class InteriorPath:
         least, step, n_worse = np.inf, 0.0, 0
         while n_worse < (PATIENCE_WHEN_MET if self._met(self.tol) else PATIENCE):
             stage: Literal["start", "look"] = "look" if step else "start"
-            answer: ResidualAnswer = yield ResidualQuery(parts.z, centre, stage, step)
+            query = ResidualQuery(parts.z, centre, stage, step)
+            answer: ResidualAnswer = yield query
             seen, residual, before = answer.evaluation, parts.residual, self.optimality
             assert seen is not None
             if not np.isfinite(seen.objective):
@@ -128,8 +143,11 @@ class InteriorPath:
             better |= centre < ENOUGH * least and centre * number > ROUNDING * seen.objective
             n_worse = 0 if better or parts.residual < ENOUGH * residual else n_worse + 1
             least = min(least, centre)
-            assert seen.hessian is not None
-            solve = solver(symmetric(seen.hessian), diagonal, parts.held)
+            if self._system is not None:
+                solve = self._system(query, diagonal, parts.held)
+            else:
+                assert seen.hessian is not None
+                solve = solver(symmetric(seen.hessian), diagonal, parts.held)
             move = solve(right + answer.vectors[1])
             along = parts.tell(move, predicts=True)
             told: ResidualAnswer = yield ResidualQuery(parts.z, centre, "predict", move=move)
@@ -152,7 +170,7 @@ class InteriorPath:
         l1, l2 = np.full(len(z), self.penalty.l1), np.full(len(z), self.penalty.l2)
         l1[-1] = l2[-1] = 0.0
         held = np.zeros(len(z), bool)
-        held[-1] = len(self._moments) < len(z)
+        held[-1] = len(self._squares) < len(z)
         return PenaltyParts(l1, l2, held, z, centre)
 
     def _take(self, seen: Evaluation) -> None:
@@ -190,5 +208,7 @@ class InteriorPath:
     def _accept(self, seen: Evaluation) -> None:
         """Take a point with zeros in place of small numbers if it is as good."""
         rounded = self._with_bound(seen, self._best.slack)
-        if rounded.relative_gap <= max(self._best.relative_gap, AIM * self.tol):
+        best = self._best.relative_gap
+        # Zeros are worth a digit that nobody has asked for.
+        if rounded.relative_gap <= max(best, AIM * self.tol, min(10.0 * best, 0.1 * self.tol)):
             self._best = rounded

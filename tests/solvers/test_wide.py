@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from sklearn.linear_model import ElasticNet, Ridge
+from sklearn.linear_model import ElasticNet, QuantileRegressor, Ridge
 from sklearn.svm import SVR
 
 from dask_dml import DistributedGDRegressor
@@ -98,6 +98,63 @@ def test_a_kink_on_few_rows_of_many_columns(client, monkeypatch, engine, sparse)
     np.testing.assert_allclose(model.predict(X), exact.predict(X), atol=1e-5)
     coef = exact.coef_.toarray().ravel() if sparse else exact.coef_.ravel()
     np.testing.assert_allclose(model.coef_, coef, atol=1e-4 * np.abs(coef).max())
+
+
+def placed(data, engine, sparse, client, monkeypatch):
+    """Return X, y and weights where an engine takes them from."""
+    X, y, weight = data
+    if engine == "memory":
+        return (sp.csr_array(X) if sparse else X), y, weight
+    monkeypatch.setattr(choose, "current_client", lambda: None if engine == "dask" else client)
+    if engine == "streaming":
+        monkeypatch.setattr(choose, "_fits", lambda *_: False)
+    rows = da.from_array(X, chunks=(15, -1))
+    rows = rows.map_blocks(sp.csr_array) if sparse else rows
+    return rows, da.from_array(y, chunks=(15, *y.shape[1:])), da.from_array(weight, chunks=15)
+
+
+@pytest.mark.parametrize("engine", ["memory", "dask", "cluster", "streaming"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_kinks_of_loss_and_penalty_on_few_rows(client, monkeypatch, engine, sparse):
+    """The optimum is that of scikit-learn's linear programme."""
+    X, Y, weight, _ = few_rows(1.0)
+    alpha = 3e-3
+    exact = QuantileRegressor(quantile=0.7, alpha=alpha, solver="highs").fit(X, Y[:, 0], weight)
+    data = placed((X, Y[:, 0], weight), engine, sparse, client, monkeypatch)
+    model = DistributedGDRegressor(
+        "quantile", penalty="l1", quantile=0.7, alpha=alpha, tol=1e-8
+    ).fit(*data)
+    assert (model.solver_, model.converged_, model.n_rounds_) == ("newton", True, 3)
+
+    def objective(model):
+        residual = Y[:, 0] - X @ model.coef_ - model.intercept_
+        pinball = np.maximum(0.7 * residual, -0.3 * residual)
+        return weight @ pinball / weight.sum() + alpha * np.abs(model.coef_).sum()
+
+    assert objective(model) == pytest.approx(objective(exact), rel=2e-8)
+    assert np.count_nonzero(model.coef_) == np.count_nonzero(np.abs(exact.coef_) > 1e-9)
+
+
+def test_a_wide_kink_on_few_rows_is_an_elastic_net():
+    X, Y, weight, exact = few_rows(0.5)
+    model = DistributedGDRegressor(
+        "huber", penalty="elasticnet", epsilon=1e3, alpha=1e-4, l1_ratio=0.5, tol=1e-10
+    ).fit(sp.csr_array(X), Y, weight)
+    assert model.solver_ == "newton"
+    np.testing.assert_allclose(model.coef_, exact.coef_, atol=1e-5)
+    np.testing.assert_allclose(model.intercept_, exact.intercept_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [1e-10, 1e-8, 1e-2, 1e5])
+def test_weak_and_strong_penalties_on_few_rows(alpha):
+    rng = np.random.default_rng(5)
+    X, y = rng.standard_normal((30, 2500)), rng.standard_normal(30)
+    weight = 10.0 ** rng.uniform(-6, 6, 30)
+    model = DistributedGDRegressor("huber", penalty="l1", epsilon=0.5, alpha=alpha, tol=1e-6)
+    model.fit(X, y, weight)
+    assert model.converged_
+    assert model.duality_gap_ <= 1e-6
+    assert model.coef_.any() == (alpha < 1.0)
 
 
 @pytest.mark.parametrize("loss", ["huber", "epsilon_insensitive"])

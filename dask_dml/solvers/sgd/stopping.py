@@ -55,7 +55,7 @@ class GapWatch:
         self.kink = task.loss.bounded_slope and task.loss.width == 0.0
         self.bounded = task.penalty.l1 > 0.0 or task.penalty.l2 > 0.0
         self.hopeless = self.slow = False
-        spanned = spanned_by_few(task.loss, task.penalty, task.n_features, n_rows)
+        spanned = spanned_by_few(task.loss, task.n_features, n_rows)
         self.few = task.n_features <= MAX_STATISTICS or spanned
         self.loose = LOOSE if self.kink and not self.few else 1.0
         self.deadline, self._began = task.deadline, time.monotonic()
