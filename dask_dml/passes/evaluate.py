@@ -29,6 +29,8 @@ from dask_dml.passes.partials import (
 
 T = TypeVar("T")
 
+#: Share of a column's weighted squares that is rounding about their mean.
+ROUNDING = 1e-14
 #: Columns from which on products of float32 rows may be rough: with fewer, the passes that correct
 #: what they say take what they save.
 ROUGH_COLUMNS = 1000
@@ -171,12 +173,23 @@ def _sparse_loss_sums(
 
 
 def centred_hessian(raw: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return the Hessian in ``(x - mean, 1)`` from that in ``(x, 1)``."""
-    first, total = raw[-1, :-1], raw[-1, -1]
+    """Return the Hessian in ``(x - mean, 1)`` from that in ``(x, 1)``.
+
+    Rows are first taken relative to the mean that the Hessian itself weighs them by.  What is next
+    to nothing beside the squares is rounding, and of either sign: such columns have no curvature
+    about that mean.
+    """
+    first, total = raw[-1, :-1], float(raw[-1, -1])
     centred = raw.copy()
-    mixed = np.outer(first, mean)
-    centred[:-1, :-1] += total * np.outer(mean, mean) - mixed - mixed.T
-    centred[-1, :-1] = first - total * mean
+    if total > 0.0:
+        own = first / total
+        about = centred[:-1, :-1]
+        about -= np.outer(first, own)
+        lost = np.diagonal(about) <= ROUNDING * np.diagonal(raw)[:-1]
+        about[lost], about[:, lost] = 0.0, 0.0
+        shift = own - mean
+        about += total * np.outer(shift, shift)
+        centred[-1, :-1] = total * shift
     return centred
 
 

@@ -143,7 +143,10 @@ def _follow(
         better = now < ENOUGH * marks
         marks[better] = now[better]
         n_worse = 0 if better.any() else n_worse + 1
-        solve = system(seen, diagonal, penalty.held)
+        try:
+            solve = system(seen, diagonal, penalty.held)
+        except np.linalg.LinAlgError:  # nothing but rounding is left of the matrix
+            return
         move = solve(right + uncentred)
         along = penalty.tell(move, predicts=True)
         told = yield replace(_query(z, centre), stage="predict", move=move)

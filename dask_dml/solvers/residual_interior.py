@@ -143,11 +143,10 @@ class InteriorPath:
             better |= centre < ENOUGH * least and centre * number > ROUNDING * seen.objective
             n_worse = 0 if better or parts.residual < ENOUGH * residual else n_worse + 1
             least = min(least, centre)
-            if self._system is not None:
-                solve = self._system(query, diagonal, parts.held)
-            else:
-                assert seen.hessian is not None
-                solve = solver(symmetric(seen.hessian), diagonal, parts.held)
+            try:
+                solve = self._solver(query, seen, diagonal, parts.held)
+            except np.linalg.LinAlgError:  # nothing but rounding is left of the matrix
+                break
             move = solve(right + answer.vectors[1])
             along = parts.tell(move, predicts=True)
             told: ResidualAnswer = yield ResidualQuery(parts.z, centre, "predict", move=move)
@@ -165,6 +164,14 @@ class InteriorPath:
             step = NEARLY * min(along, told.longest)
             parts.move(step, move)
         return parts
+
+    def _solver(
+        self, query: ResidualQuery, seen: Evaluation, diagonal: np.ndarray, held: np.ndarray
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        if self._system is not None:
+            return self._system(query, diagonal, held)
+        assert seen.hessian is not None
+        return solver(symmetric(seen.hessian), diagonal, held)
 
     def _parts(self, z: np.ndarray, centre: float) -> PenaltyParts:
         l1, l2 = np.full(len(z), self.penalty.l1), np.full(len(z), self.penalty.l2)

@@ -8,6 +8,7 @@ import pytest
 import reference
 import scipy.sparse as sp
 from sklearn.datasets import load_diabetes
+from sklearn.exceptions import ConvergenceWarning
 
 from dask_dml import DistributedGDRegressor
 from dask_dml.blocks import frozen
@@ -15,7 +16,7 @@ from dask_dml.objective.losses import make_loss
 from dask_dml.objective.penalties import ElasticNet
 from dask_dml.objective.problem import Frame, Problem
 from dask_dml.objective.residual_interior import InteriorObjective, ResidualQuery
-from dask_dml.passes.evaluate import moments
+from dask_dml.passes.evaluate import centred_hessian, moments
 from dask_dml.rounds.base import StateLost
 from dask_dml.rounds.local import LocalRounds, make_shards
 from dask_dml.solvers.newton import NewtonStep
@@ -202,3 +203,42 @@ def test_a_direction_solves_the_linear_system(loss, make):
         ahead = ahead + (room - 0.5 * aff) * (excess + 0.5 * aff_excess)
     products = start.products[0] + 0.5 * told.products[1] + 0.25 * told.products[2]
     np.testing.assert_allclose(products, ahead.sum())
+
+
+def test_curvature_that_rounding_hides_is_none():
+    """Weights over many decades, on rows where a column is constant: never less than nothing."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 6))
+    X[:, 4] = np.where(np.arange(400) < 3, rng.standard_normal(400), 7.3)
+    X[:, 5] = 11.7
+    bends = 10.0 ** rng.uniform(-8, 8, 400)
+    bends[:3] = 1e-12
+    mean = X.mean(axis=0)
+    rows = np.column_stack([X, np.ones(400)])
+    found = np.tril(centred_hessian(np.tril((rows.T * bends) @ rows), mean))
+    found = found + np.tril(found, -1).T
+    exact = np.column_stack([X - mean, np.ones(400)]).astype(np.longdouble)
+    exact = ((exact.T * bends) @ exact).astype(float)
+    size = np.sqrt(np.diagonal(exact))
+    size[5] = size[0]  # constant: what is left of it is rounding of its mean
+    np.testing.assert_allclose(
+        found / size / size[:, None], exact / size / size[:, None], atol=1e-6
+    )
+    assert np.all(np.diagonal(found) >= 0.0)
+    assert found[5, 5] <= 1e-12 * found[0, 0]
+    assert np.linalg.eigvalsh(found / size / size[:, None]).min() > -1e-12
+
+
+def test_a_matrix_of_rounding_ends_the_path(monkeypatch):
+    """Newton's coefficients then are the result, with a warning, and another solver goes on."""
+
+    def fail(*_):
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr("dask_dml.solvers.residual_interior.solver", fail)
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((60, 4)), rng.standard_normal(60)
+    model = DistributedGDRegressor("quantile", quantile=0.7, tol=1e-10, max_iter=200)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y, sample_weight=10.0 ** rng.uniform(-6, 6, 60))
+    assert np.isfinite(model.coef_).all()
