@@ -419,6 +419,7 @@ def _gd_steps(task: Task, objective: Objective, first: Moments) -> list[Step]:
                 n_terms=n_terms,
                 width=width,
                 tol=task.limits.tol,
+                spread=frame.spread,
             )
         )
     return steps

@@ -26,7 +26,7 @@ from dask_dml.passes.partials import Rows
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Limits, Outcome, solved
 from dask_dml.solvers.margin_interior import Solve
-from dask_dml.solvers.margin_rows import by_rows
+from dask_dml.solvers.margin_rows import CORRECTIONS
 from dask_dml.solvers.residual_interior import InteriorPath
 from dask_dml.solvers.statistics import few_rows, row_space
 
@@ -98,7 +98,7 @@ def _from_inside(objective: InteriorObjective, number: int, rows: Rows, limits: 
     def system(query: ResidualQuery, diagonal: np.ndarray, held: np.ndarray) -> Solve:
         curvature = objective.curvatures(number, query)
         live = curvature > 0.0
-        return by_rows(Z[live], curvature[live], diagonal, held)
+        return _by_rows(Z[live], curvature[live], diagonal, held)
 
     squares = (rows.weight @ Z**2) / frame.weight
     problem = objective.problems[number]
@@ -125,6 +125,66 @@ def _from_inside(objective: InteriorObjective, number: int, rows: Rows, limits: 
         e.query.coef, e.query.intercept, e.objective, e.relative_gap, path.optimality,
         max(path.n_iter, 1), met, curve,
     )  # fmt: skip
+
+
+def _by_rows(Z: np.ndarray, weights: np.ndarray, diagonal: np.ndarray, held: np.ndarray) -> Solve:
+    """Return what solves ``(Z' diag(weights) Z + diag(diagonal)) z = r``.
+
+    Coordinates that the diagonal holds firmly are eliminated by Woodbury's identity.  As many as
+    there are rows, those that it holds least, stay unknowns beside the rows: their large inverses
+    would hide what the rows say of the others.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_rows, n)
+        Rows.
+    weights : ndarray of shape (n_rows,)
+        Positive.
+    diagonal : ndarray of shape (n,)
+        Not negative, and positive but for at most as many coordinates as there are rows.
+    held : ndarray of bool of shape (n,)
+        Coordinates of the solution that are zero.
+    """
+    n_rows, n = Z.shape
+    squares = (Z**2).sum(axis=0)
+    ease = np.divide(squares, diagonal, out=np.full(n, np.inf), where=diagonal > 0.0)
+    ease[held] = -1.0
+    loose = np.argpartition(-ease, min(n_rows, n - 1))[:n_rows]
+    loose = loose[~held[loose]]
+    firm = ~held
+    firm[loose] = False
+    inverse = np.divide(1.0, diagonal, out=np.zeros(n), where=firm)
+    beside = Z[:, loose]
+    inner = (Z * inverse) @ Z.T
+    inner[np.diag_indices_from(inner)] += 1.0 / weights
+    system = np.block([[np.diag(diagonal[loose]), beside.T], [beside, -inner]])
+    of_rows = np.sqrt(np.diagonal(inner))
+    of_loose = np.sqrt(diagonal[loose] + ((beside / of_rows[:, None]) ** 2).sum(axis=0))
+    scale = 1.0 / np.concatenate([np.where(of_loose > 0.0, of_loose, 1.0), of_rows])
+    # A system that is singular has no finite solution, which whoever asks finds out.
+    factors, pivots, _ = scipy.linalg.lapack.dgetrf(
+        scale[:, None] * system * scale, overwrite_a=True
+    )
+
+    def about(right: np.ndarray) -> np.ndarray:
+        first = inverse * right
+        known = np.concatenate([right[loose], -(Z @ first)])
+        found = scale * scipy.linalg.lapack.dgetrs(factors, pivots, scale * known)[0]
+        z: np.ndarray = first - inverse * (Z.T @ found[len(loose) :])
+        z[loose] = found[: len(loose)]
+        return z
+
+    def solve(right: np.ndarray) -> np.ndarray:
+        z, rest = np.zeros_like(right), np.where(held, 0.0, right)
+        for _ in range(CORRECTIONS + 1):
+            there = z + about(rest)
+            left = np.where(held, 0.0, right - Z.T @ (weights * (Z @ there)) - diagonal * there)
+            if not np.abs(left).sum() < np.abs(rest).sum():
+                break
+            z, rest = there, left
+        return z
+
+    return solve
 
 
 def _confirmed(

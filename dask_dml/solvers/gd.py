@@ -57,6 +57,8 @@ class GDStep:
         First smoothing width; zero takes subgradients of a kink.
     tol : float
         Relative decrease below which ``"adaptive"`` shortens its steps.
+    spread : ndarray of shape (n_features,)
+        Of the columns: their gradients count in its units, too.
     """
 
     def __init__(
@@ -73,8 +75,11 @@ class GDStep:
         n_terms: float,
         width: float,
         tol: float,
+        spread: np.ndarray,
     ) -> None:
         self.problem = problem
+        # Of the coordinates; columns that do not vary say nothing of the optimum.
+        self._units = np.append(np.where(spread > 0.0, spread, 1.0), 1.0)
         self.continuation = Continuation(problem.loss.width, width)
         self.query = Query(coef, intercept, self.continuation.width)
         self.current: Evaluation
@@ -91,7 +96,7 @@ class GDStep:
         self._eta = self._safe_length() if learning_rate == "backtracking" else eta0
         self._theta = np.append(coef, intercept)
         self._move = np.zeros(len(coef) + 1)
-        self._first: tuple[float, float] | None = None
+        self._first: tuple[np.ndarray, float] | None = None
         self._predicted = np.inf
         self._value = np.inf
 
@@ -101,7 +106,7 @@ class GDStep:
         value = self.n_terms * (e.value + self.problem.penalty.value(e.query.coef))
         slope = self._slope(e)
         if self._first is None:
-            self._first = (float(np.linalg.norm(slope)), abs(value))
+            self._first = (self._sizes(slope), abs(value))
         elif self.learning_rate == "backtracking" and not value <= self._predicted:
             self._shorten()
             return
@@ -113,6 +118,13 @@ class GDStep:
             self.stalled = self._eta < _SHORTEST * self._eta0
         self.current, self._value = e, value
         self._move_on(e, slope)
+
+    def _sizes(self, slope: np.ndarray) -> np.ndarray:
+        """Return the lengths of a slope as it is, and of columns that vary alike.
+
+        Where columns differ in scale, the former is that of the largest ones alone.
+        """
+        return np.array([np.linalg.norm(slope), np.linalg.norm(slope / self._units)])
 
     def _slope(self, e: Evaluation) -> np.ndarray:
         smooth = e.gradient + self.problem.penalty.l2 * e.query.coef
@@ -137,7 +149,9 @@ class GDStep:
         target = self._prox(self._theta + self._move, eta)
         step = self._theta - target
         norm = float(np.linalg.norm(step)) / eta
-        self.optimality = norm / self._first[0] if self._first[0] > 0.0 else 0.0
+        sizes, first = self._sizes(step / eta), self._first[0]
+        shares = np.divide(sizes, first, out=np.zeros(2), where=first > 0.0)
+        self.optimality = float(shares.max())
         left = e.gap - e.slack if np.isfinite(e.gap) else eta * norm**2
         if self.continuation.narrow(left, e.slack):
             self._value = np.inf

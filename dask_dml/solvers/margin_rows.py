@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import lapack
 
 from dask_dml.blocks import Matrix, Shard, frozen
 from dask_dml.objective.interior import ask_rows
@@ -18,7 +17,7 @@ from dask_dml.objective.margins import MarginEvaluation, MarginProblem
 from dask_dml.passes.interior import InteriorAsk, InteriorSums, interior, row_weights
 from dask_dml.passes.products import WindowRows
 from dask_dml.solvers.margin_interior import Solve, interior_point
-from dask_dml.solvers.margin_systems import ridge_of
+from dask_dml.solvers.margin_systems import definite_solver, ridge_of
 
 #: Corrections of a solution by what is left of its system.
 CORRECTIONS = 3
@@ -84,11 +83,7 @@ def _with_intercept(X: Matrix, sign: np.ndarray) -> Matrix:
 
 
 def by_rows(Z: Matrix, weights: np.ndarray, diagonal: np.ndarray, held: np.ndarray) -> Solve:
-    """Return what solves ``(Z' diag(weights) Z + diag(diagonal)) z = r``.
-
-    Coordinates that the diagonal holds firmly are eliminated by Woodbury's identity.  As many as
-    there are rows, those that it holds least, stay unknowns beside the rows: their large inverses
-    would hide what the rows say of the others.
+    """Return what solves ``(Z' diag(weights) Z + diag(diagonal)) z = r``, by Woodbury's identity.
 
     Parameters
     ----------
@@ -97,39 +92,23 @@ def by_rows(Z: Matrix, weights: np.ndarray, diagonal: np.ndarray, held: np.ndarr
     weights : ndarray of shape (n_rows,)
         Positive.
     diagonal : ndarray of shape (n,)
-        Not negative, and positive but for at most as many coordinates as there are rows.
+        Not negative; what is zero is made small, and the solution corrected.
     held : ndarray of bool of shape (n,)
         Coordinates of the solution that are zero.
     """
-    n_rows, n = Z.shape
-    squares = np.asarray((abs(Z) ** 2).sum(axis=0)).ravel()
-    ease = np.divide(squares, diagonal, out=np.full(n, np.inf), where=diagonal > 0.0)
-    ease[held] = -1.0
-    loose = np.argpartition(-ease, min(n_rows, n - 1))[:n_rows]
-    loose = loose[~held[loose]]
-    firm = ~held
-    firm[loose] = False
-    inverse = np.divide(1.0, diagonal, out=np.zeros(n), where=firm)
-    beside = Z[:, loose] if isinstance(Z, np.ndarray) else Z[:, loose].toarray()
+    usual = 1e-8 * float(weights.sum())
+    inverse = np.where(held, 0.0, 1.0 / np.where(diagonal > 0.0, diagonal, usual))
     if isinstance(Z, np.ndarray):
         inner = (Z * inverse) @ Z.T
     else:
         inner = (Z @ sp.diags_array(inverse) @ Z.T).toarray()
     inner[np.diag_indices_from(inner)] += 1.0 / weights
-    system = np.block([[np.diag(diagonal[loose]), beside.T], [beside, -inner]])
-    of_rows = np.sqrt(np.diagonal(inner))
-    of_loose = np.sqrt(diagonal[loose] + ((beside / of_rows[:, None]) ** 2).sum(axis=0))
-    scale = 1.0 / np.concatenate([np.where(of_loose > 0.0, of_loose, 1.0), of_rows])
-    # A system that is singular has no finite solution, which whoever asks finds out.
-    factors, pivots, _ = lapack.dgetrf(scale[:, None] * system * scale, overwrite_a=True)
+    solve_inner = definite_solver(inner)
 
     def about(right: np.ndarray) -> np.ndarray:
         first = inverse * right
-        known = np.concatenate([right[loose], -(Z @ first)])
-        found = scale * lapack.dgetrs(factors, pivots, scale * known)[0]
-        z: np.ndarray = first - inverse * (Z.T @ found[len(loose) :])
-        z[loose] = found[: len(loose)]
-        return z
+        found: np.ndarray = first - inverse * (Z.T @ solve_inner(Z @ first))
+        return found
 
     def solve(right: np.ndarray) -> np.ndarray:
         z, rest = np.zeros_like(right), np.where(held, 0.0, right)

@@ -178,6 +178,6 @@ def interrupt(seconds):
 
 def wait_for_release(client):
     """Wait until running kernels have ended; then there must be nothing of the package."""
-    within(5, lambda: not threads() and not any(client.has_what().values()))
+    within(60, lambda: not threads() and not any(client.has_what().values()))
     assert not any(client.has_what().values())
     assert not threads()

@@ -9,6 +9,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import loss_slopes, strengths
+from sklearn.exceptions import ConvergenceWarning
 
 from dask_dml import DistributedGDRegressor
 
@@ -147,3 +148,18 @@ def test_curves_and_counts():
     assert model.loss_curve_[0] == pytest.approx(
         reference.objective(X, Y, np.zeros(3), 0.0, **params)
     )
+
+
+def test_one_large_column_does_not_tell_that_all_is_well():
+    """Its gradient is all of the gradient, and vanishes in the first step."""
+    rng = np.random.default_rng(3)
+    X, noise = rng.standard_normal((400, 4)), rng.standard_normal(400)
+    X[:, 0] *= 1e6
+    y = X @ [1e-3, 1.0, -2.0, 0.5] + 0.1 * noise
+    model = DistributedGDRegressor(penalty=None, solver="gd", max_iter=50)
+    with pytest.warns(ConvergenceWarning, match="optimality"):
+        model.fit(X, y)
+    assert not model.converged_
+    even = X / X.std(axis=0)
+    model = DistributedGDRegressor(penalty=None, solver="gd").fit(even, y)
+    assert model.converged_
