@@ -287,12 +287,15 @@ class Evaluation:
             return None
         try:
             if key not in self._batches:
-                batch = ScaledBatch(estimators[0], self.X, self.y, self._make_folds)
-                batch.shared.after_round = self.after_round
-                self._batches[key] = self._stack.enter_context(batch)
+                opened = ScaledBatch(estimators[0], self.X, self.y, self._make_folds)
+                opened.shared.after_round = self.after_round
+                self._batches[key] = self._stack.enter_context(opened)
             return run_batch(self._batches[key], estimators, range(self.n_splits), self._wanted())
         except NeedsRows:
-            self._batches.pop(key, None)
+            # Its rows would lie beside those that are scaled.
+            batch = self._batches.pop(key, None)
+            if batch is not None:
+                batch.close()
             return None
 
     # Pipelines: a batch for each split, of rows as the first steps transform them
