@@ -26,7 +26,7 @@ from dask_dml.passes.partials import Rows
 from dask_dml.rounds.base import Rounds
 from dask_dml.solvers.base import Limits, Outcome, solved
 from dask_dml.solvers.margin_interior import Solve
-from dask_dml.solvers.margin_rows import CORRECTIONS
+from dask_dml.solvers.margin_rows import corrected
 from dask_dml.solvers.residual_interior import InteriorPath
 from dask_dml.solvers.statistics import few_rows, row_space
 
@@ -174,17 +174,10 @@ def _by_rows(Z: np.ndarray, weights: np.ndarray, diagonal: np.ndarray, held: np.
         z[loose] = found[: len(loose)]
         return z
 
-    def solve(right: np.ndarray) -> np.ndarray:
-        z, rest = np.zeros_like(right), np.where(held, 0.0, right)
-        for _ in range(CORRECTIONS + 1):
-            there = z + about(rest)
-            left = np.where(held, 0.0, right - Z.T @ (weights * (Z @ there)) - diagonal * there)
-            if not np.abs(left).sum() < np.abs(rest).sum():
-                break
-            z, rest = there, left
-        return z
+    def image(z: np.ndarray) -> np.ndarray:
+        return np.asarray(Z.T @ (weights * (Z @ z)) + diagonal * z)
 
-    return solve
+    return corrected(about, image, held)
 
 
 def _confirmed(

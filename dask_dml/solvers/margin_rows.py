@@ -6,6 +6,7 @@ Its systems are of as many equations as there are rows, whatever the number of c
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -110,11 +111,34 @@ def by_rows(Z: Matrix, weights: np.ndarray, diagonal: np.ndarray, held: np.ndarr
         found: np.ndarray = first - inverse * (Z.T @ solve_inner(Z @ first))
         return found
 
+    def image(z: np.ndarray) -> np.ndarray:
+        return np.asarray(Z.T @ (weights * (Z @ z)) + diagonal * z)
+
+    return corrected(about, image, held)
+
+
+def corrected(
+    about: Callable[[np.ndarray], np.ndarray],
+    image: Callable[[np.ndarray], np.ndarray],
+    held: np.ndarray,
+) -> Solve:
+    """Return what solves a system, given what nearly does, by what is left of it each time.
+
+    Parameters
+    ----------
+    about : callable
+        Nearly the inverse of the matrix, times a vector.
+    image : callable
+        The matrix times a vector.
+    held : ndarray of bool of shape (n,)
+        Coordinates of the solution that are zero.
+    """
+
     def solve(right: np.ndarray) -> np.ndarray:
         z, rest = np.zeros_like(right), np.where(held, 0.0, right)
         for _ in range(CORRECTIONS + 1):
             there = z + about(rest)
-            left = np.where(held, 0.0, right - Z.T @ (weights * (Z @ there)) - diagonal * there)
+            left = np.where(held, 0.0, right - image(there))
             if not np.abs(left).sum() < np.abs(rest).sum():
                 break
             z, rest = there, left
